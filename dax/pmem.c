@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * dax/pmem.c - the only door to media
+ *
+ * Nothing else in the project includes libpmem2.h, and nothing else has a
+ * pointer to media that it may store through.
+ *
+ * With PAGE granularity a flush only remembers its range, per thread; the
+ * fence syncs one range that covers them all.  The kernel writes just the
+ * dirty pages of it, and one call costs one commit of the filesystem below.
+ *
+ * A machine check arrives as SIGBUS.  The handler maps zeros over the page,
+ * so that the instruction can go on, and marks the thread.  It uses nothing
+ * that is not async-signal-safe: the tables it touches are static arrays of
+ * atomics.
+ */
+#include "dax/pmem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpmem2.h>
+#include <isa-l/crc.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "dax/lock.h"
+
+/* From here up non-temporal stores win: the copy is not read again soon. */
+#define NT_THRESHOLD 256
+
+/* A device with more bad pages than this is reported as bad altogether. */
+#define NR_BAD 4096
+
+/* Open devices at once in a process; only tests open more than one. */
+#define NR_MAPS 16
+
+struct device {
+	struct pmem pm; /* first: pmem_open() gives out its address */
+	unsigned char *rw;
+	enum pmem_mode mode;
+	enum pmem_granularity granularity;
+	uint64_t alignment; /* smallest piece that can be mapped */
+	int fd;
+	struct pmem2_source *src;
+	struct pmem2_map *map;
+	pmem2_memcpy_fn memcpy_fn;
+	pmem2_memset_fn memset_fn;
+	pmem2_flush_fn flush_fn;
+	pmem2_drain_fn drain_fn;
+	_Atomic(uint64_t) nr_fences;
+	struct pmem_recorder rec;
+	_Atomic(uint64_t) bad[NR_BAD]; /* offset of the page, plus one */
+};
+
+/* Devices that the signal handler knows. */
+static _Atomic(struct device *) maps[NR_MAPS];
+static struct sigaction old_sigbus;
+static pthread_once_t sigbus_once = PTHREAD_ONCE_INIT;
+
+static _Thread_local volatile sig_atomic_t fault_pending;
+
+/* PAGE granularity: what this thread flushed since its last fence. */
+static _Thread_local struct {
+	const struct device *dev;
+	uint64_t start, end;
+} page_flush;
+
+static struct device *device_of(struct pmem *pm)
+{
+	return (struct device *)pm;
+}
+
+static const struct device *const_device_of(const struct pmem *pm)
+{
+	return (const struct device *)pm;
+}
+
+static bool is_bad(const struct device *dev, uint64_t page)
+{
+	unsigned int nr = atomic_load(&dev->pm.nr_bad);
+
+	if (nr > NR_BAD)
+		return true;
+	for (unsigned int i = 0; i < nr; i++)
+		if (atomic_load(&dev->bad[i]) == page + 1)
+			return true;
+	return false;
+}
+
+/* Runs in the signal handler. */
+static bool replace_page(struct device *dev, uintptr_t addr)
+{
+	uintptr_t base = (uintptr_t)dev->rw;
+	uint64_t page = (addr - base) & ~(dev->alignment - 1);
+	uint64_t len = dev->alignment;
+	unsigned int slot;
+	void *p;
+
+	if (page + len > dev->pm.size)
+		len = dev->pm.size - page;
+	p = mmap(dev->rw + page, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	if (!is_bad(dev, page)) {
+		slot = atomic_fetch_add(&dev->pm.nr_bad, 1);
+		if (slot < NR_BAD)
+			atomic_store(&dev->bad[slot], page + 1);
+	}
+	fault_pending = 1;
+	return true;
+}
+
+static void on_sigbus(int sig, siginfo_t *si, void *uc)
+{
+	int saved = errno;
+	uintptr_t addr = (uintptr_t)si->si_addr;
+
+	for (int i = 0; i < NR_MAPS; i++) {
+		struct device *dev = atomic_load(&maps[i]);
+
+		if (!dev || addr < (uintptr_t)dev->rw ||
+		    addr >= (uintptr_t)dev->rw + dev->pm.size)
+			continue;
+		if (replace_page(dev, addr)) {
+			errno = saved;
+			return;
+		}
+		break;
+	}
+	errno = saved;
+	/* Not ours: what would have happened without us. */
+	if ((old_sigbus.sa_flags & SA_SIGINFO) && old_sigbus.sa_sigaction) {
+		old_sigbus.sa_sigaction(sig, si, uc);
+		return;
+	}
+	signal(SIGBUS, SIG_DFL);
+	raise(SIGBUS);
+}
+
+static void install_sigbus(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_sigbus,
+				.sa_flags = SA_SIGINFO | SA_NODEFER };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGBUS, &sa, &old_sigbus);
+}
+
+static int publish(struct device *dev)
+{
+	pthread_once(&sigbus_once, install_sigbus);
+	for (int i = 0; i < NR_MAPS; i++) {
+		struct device *none = NULL;
+
+		if (atomic_compare_exchange_strong(&maps[i], &none, dev))
+			return 0;
+	}
+	return -EMFILE;
+}
+
+static void unpublish(struct device *dev)
+{
+	for (int i = 0; i < NR_MAPS; i++) {
+		struct device *mine = dev;
+
+		if (atomic_compare_exchange_strong(&maps[i], &mine, NULL))
+			return;
+	}
+}
+
+static int from_pmem2(int ret)
+{
+	/* libpmem2's own codes are below -100000; errno values are small. */
+	if (ret == PMEM2_E_NOSUPP || ret == PMEM2_E_GRANULARITY_NOT_SUPPORTED)
+		return -ENOTSUP;
+	if (ret > -4096 && ret < 0)
+		return ret;
+	return -EINVAL;
+}
+
+static int open_fd(struct device *dev, const char *path, struct errmsg *err)
+{
+	bool rw = dev->mode == PMEM_READ_WRITE;
+	struct stat st;
+
+	dev->fd = open(path, (rw ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	if (dev->fd < 0) {
+		int ret = -errno;
+
+		return err_set(err, ret, "%s: cannot open: %s", path,
+			       strerror(errno));
+	}
+	if (fstat(dev->fd, &st) != 0)
+		return err_set(err, -errno, "%s: cannot stat: %s", path,
+			       strerror(errno));
+	if (S_ISBLK(st.st_mode))
+		return err_set(err, -EINVAL,
+			       "%s: is a block device, which cannot be mapped "
+			       "directly; use a file on a filesystem mounted "
+			       "from it with -o dax, or a devdax namespace",
+			       path);
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+		return err_set(err, -EINVAL,
+			       "%s: not a regular file or devdax device", path);
+	if (flock(dev->fd, (rw ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0)
+		return err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
+			       "%s: in use by another mount, mkfs or fsck",
+			       path);
+	return 0;
+}
+
+/*
+ * On tmpfs there is nothing to sync to, so libpmem2's answer (PAGE) would
+ * only be slow.  Real flush instructions are what a device would get.
+ */
+static bool is_tmpfs(int fd)
+{
+	struct statfs sfs;
+
+	return fstatfs(fd, &sfs) == 0 &&
+	       (unsigned long)sfs.f_type == TMPFS_MAGIC;
+}
+
+static int force_granularity(const struct device *dev,
+			     enum pmem_granularity want)
+{
+	static const char env[] = "PMEM2_FORCE_GRANULARITY";
+	const char *value = NULL;
+
+	if (want == PMEM_BYTE)
+		value = "BYTE";
+	else if (want == PMEM_CACHE_LINE)
+		value = "CACHE_LINE";
+	else if (want == PMEM_PAGE)
+		value = "PAGE";
+	else if (!getenv(env) && is_tmpfs(dev->fd))
+		value = "CACHE_LINE";
+	if (value && setenv(env, value, 1) != 0)
+		return -errno;
+	return 0;
+}
+
+static enum pmem_granularity granularity_of(struct pmem2_map *map)
+{
+	switch (pmem2_map_get_store_granularity(map)) {
+	case PMEM2_GRANULARITY_BYTE:
+		return PMEM_BYTE;
+	case PMEM2_GRANULARITY_CACHE_LINE:
+		return PMEM_CACHE_LINE;
+	case PMEM2_GRANULARITY_PAGE:
+	default:
+		return PMEM_PAGE;
+	}
+}
+
+static int map_device(struct device *dev, const char *path,
+		      enum pmem_granularity want, struct errmsg *err)
+{
+	struct pmem2_config *cfg = NULL;
+	size_t size, alignment;
+	int ret;
+
+	ret = pmem2_source_from_fd(&dev->src, dev->fd);
+	if (ret)
+		return err_set(err, from_pmem2(ret), "%s: %s", path,
+			       pmem2_errormsg());
+	ret = pmem2_source_size(dev->src, &size);
+	if (!ret)
+		ret = pmem2_source_alignment(dev->src, &alignment);
+	if (ret)
+		return err_set(err, from_pmem2(ret), "%s: %s", path,
+			       pmem2_errormsg());
+	dev->alignment = alignment > BLOCK_SIZE ? alignment : BLOCK_SIZE;
+	size -= size % dev->alignment;
+	if (size == 0)
+		return err_set(
+			err, -EINVAL,
+			"%s: too small: less than one block of %ju bytes", path,
+			(uintmax_t)dev->alignment);
+
+	ret = force_granularity(dev, want);
+	if (ret)
+		return err_set(err, ret, "%s: out of memory", path);
+	ret = pmem2_config_new(&cfg);
+	if (ret)
+		return err_set(err, from_pmem2(ret), "%s: %s", path,
+			       pmem2_errormsg());
+	pmem2_config_set_length(cfg, size);
+	pmem2_config_set_required_store_granularity(cfg,
+						    PMEM2_GRANULARITY_PAGE);
+	if (dev->mode == PMEM_PRIVATE)
+		pmem2_config_set_sharing(cfg, PMEM2_PRIVATE);
+	ret = pmem2_map_new(&dev->map, cfg, dev->src);
+	pmem2_config_delete(&cfg);
+	if (ret)
+		return err_set(err, from_pmem2(ret), "%s: cannot map: %s", path,
+			       pmem2_errormsg());
+
+	dev->granularity = granularity_of(dev->map);
+	dev->rw = (unsigned char *)pmem2_map_get_address(dev->map);
+	dev->pm.base = dev->rw;
+	dev->pm.size = size;
+	dev->memcpy_fn = pmem2_get_memcpy_fn(dev->map);
+	dev->memset_fn = pmem2_get_memset_fn(dev->map);
+	dev->flush_fn = pmem2_get_flush_fn(dev->map);
+	dev->drain_fn = pmem2_get_drain_fn(dev->map);
+	return 0;
+}
+
+int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
+	      struct pmem **ret_pm, struct errmsg *err)
+{
+	struct device *dev;
+	int ret;
+
+	dev = (struct device *)calloc(1, sizeof(*dev));
+	if (!dev)
+		return err_set(err, -ENOMEM, "%s: out of memory", path);
+	dev->mode = mode;
+	dev->fd = -1;
+
+	ret = open_fd(dev, path, err);
+	if (!ret)
+		ret = map_device(dev, path, want, err);
+	if (!ret) {
+		ret = publish(dev);
+		if (ret)
+			err_set(err, ret, "%s: too many devices open", path);
+	}
+	if (ret) {
+		pmem_close(&dev->pm);
+		return ret;
+	}
+	*ret_pm = &dev->pm;
+	return 0;
+}
+
+void pmem_close(struct pmem *pm)
+{
+	struct device *dev;
+
+	if (!pm)
+		return;
+	dev = device_of(pm);
+	unpublish(dev);
+	if (dev->map)
+		pmem2_map_delete(&dev->map);
+	if (dev->src)
+		pmem2_source_delete(&dev->src);
+	if (dev->fd >= 0)
+		close(dev->fd);
+	if (page_flush.dev == dev)
+		page_flush.dev = NULL;
+	free(dev);
+}
+
+enum pmem_granularity pmem_granularity(const struct pmem *pm)
+{
+	return const_device_of(pm)->granularity;
+}
+
+const char *pmem_granularity_name(enum pmem_granularity g)
+{
+	switch (g) {
+	case PMEM_BYTE:
+		return "byte";
+	case PMEM_CACHE_LINE:
+		return "cacheline";
+	case PMEM_PAGE:
+		return "page";
+	case PMEM_GRANULARITY_AUTO:
+		break;
+	}
+	return "auto";
+}
+
+void pmem_check(const struct pmem *pm, uint64_t off, uint64_t len)
+{
+	const struct device *dev = const_device_of(pm);
+	uint64_t page = off & ~(dev->alignment - 1);
+
+	for (; page < off + len; page += dev->alignment)
+		if (is_bad(dev, page)) {
+			fault_pending = 1;
+			return;
+		}
+}
+
+/* A store to a lost page would stay in DRAM: mark the thread instead. */
+static void check_store(struct pmem *pm, uint64_t off, uint64_t len)
+{
+	assert(off <= pm->size && len <= pm->size - off);
+	if (__builtin_expect(atomic_load_explicit(&pm->nr_bad,
+						  memory_order_relaxed) != 0,
+			     0))
+		pmem_check(pm, off, len);
+}
+
+static void record(struct device *dev, enum pmem_event event, uint64_t off,
+		   size_t len)
+{
+	if (__builtin_expect(dev->rec.event != NULL, 0))
+		dev->rec.event(dev->rec.ctx, event, off, dev->rw + off, len);
+}
+
+static void note_page_flush(struct device *dev, uint64_t off, size_t len)
+{
+	uint64_t start = off & ~BLOCK_MASK;
+	uint64_t end = (off + len + BLOCK_MASK) & ~BLOCK_MASK;
+
+	if (page_flush.dev && page_flush.dev != dev)
+		page_flush.dev = NULL; /* a device that was closed */
+	if (!page_flush.dev) {
+		page_flush.dev = dev;
+		page_flush.start = start;
+		page_flush.end = end;
+		return;
+	}
+	if (start < page_flush.start)
+		page_flush.start = start;
+	if (end > page_flush.end)
+		page_flush.end = end;
+}
+
+void pmem_store64(struct pmem *pm, uint64_t off, uint64_t value)
+{
+	struct device *dev = device_of(pm);
+	le64 *p = (le64 *)(dev->rw + off);
+
+	assert(off % sizeof(*p) == 0);
+	check_store(pm, off, sizeof(*p));
+	__atomic_store_n(&p->raw, htole64(value), __ATOMIC_RELEASE);
+	record(dev, PMEM_EVENT_STORE, off, sizeof(*p));
+}
+
+static unsigned int copy_flags(size_t len)
+{
+	return PMEM2_F_MEM_NODRAIN |
+	       (len >= NT_THRESHOLD ? PMEM2_F_MEM_NONTEMPORAL
+				    : PMEM2_F_MEM_TEMPORAL);
+}
+
+void pmem_write(struct pmem *pm, uint64_t off, const void *src, size_t len)
+{
+	struct device *dev = device_of(pm);
+
+	if (len == 0)
+		return;
+	check_store(pm, off, len);
+	if (dev->granularity == PMEM_PAGE) {
+		memcpy(dev->rw + off, src, len);
+		note_page_flush(dev, off, len);
+	} else {
+		dev->memcpy_fn(dev->rw + off, src, len, copy_flags(len));
+	}
+	record(dev, PMEM_EVENT_STORE, off, len);
+	record(dev, PMEM_EVENT_FLUSH, off, len);
+}
+
+void pmem_zero(struct pmem *pm, uint64_t off, size_t len)
+{
+	struct device *dev = device_of(pm);
+
+	if (len == 0)
+		return;
+	check_store(pm, off, len);
+	if (dev->granularity == PMEM_PAGE) {
+		memset(dev->rw + off, 0, len);
+		note_page_flush(dev, off, len);
+	} else {
+		dev->memset_fn(dev->rw + off, 0, len, copy_flags(len));
+	}
+	record(dev, PMEM_EVENT_STORE, off, len);
+	record(dev, PMEM_EVENT_FLUSH, off, len);
+}
+
+void pmem_copy(struct pmem *pm, uint64_t off, uint64_t src_off, size_t len)
+{
+	assert(src_off <= pm->size && len <= pm->size - src_off);
+	if (atomic_load_explicit(&pm->nr_bad, memory_order_relaxed) != 0)
+		pmem_check(pm, src_off, len);
+	pmem_write(pm, off, pm->base + src_off, len);
+}
+
+void pmem_flush(struct pmem *pm, uint64_t off, size_t len)
+{
+	struct device *dev = device_of(pm);
+
+	if (dev->granularity == PMEM_PAGE)
+		note_page_flush(dev, off, len);
+	else
+		dev->flush_fn(dev->rw + off, len);
+	record(dev, PMEM_EVENT_FLUSH, off, len);
+}
+
+void pmem_fence(struct pmem *pm)
+{
+	struct device *dev = device_of(pm);
+
+	if (dev->granularity == PMEM_PAGE) {
+		if (page_flush.dev == dev) {
+			page_flush.dev = NULL;
+			dev->flush_fn(dev->rw + page_flush.start,
+				      page_flush.end - page_flush.start);
+		}
+	}
+	dev->drain_fn();
+	atomic_fetch_add_explicit(&dev->nr_fences, 1, memory_order_relaxed);
+	record(dev, PMEM_EVENT_FENCE, 0, 0);
+}
+
+uint64_t pmem_nr_fences(const struct pmem *pm)
+{
+	return atomic_load_explicit(&const_device_of(pm)->nr_fences,
+				    memory_order_relaxed);
+}
+
+bool pmem_fault_pending(void)
+{
+	return fault_pending != 0;
+}
+
+bool pmem_fault_take(void)
+{
+	bool ret = fault_pending != 0;
+
+	fault_pending = 0;
+	return ret;
+}
+
+void pmem_fault_note(void)
+{
+	fault_pending = 1;
+}
+
+unsigned int pmem_bad_ranges(const struct pmem *pm, struct pmem_range *ret,
+			     unsigned int nr)
+{
+	const struct device *dev = const_device_of(pm);
+	unsigned int nr_bad = atomic_load(&pm->nr_bad);
+
+	for (unsigned int i = 0; i < nr && i < nr_bad && i < NR_BAD; i++)
+		ret[i] = (struct pmem_range){
+			.off = atomic_load(&dev->bad[i]) - 1,
+			.len = dev->alignment,
+		};
+	return nr_bad;
+}
+
+void pmem_record(struct pmem *pm, const struct pmem_recorder *rec)
+{
+	struct device *dev = device_of(pm);
+
+	dev->rec = rec ? *rec : (struct pmem_recorder){ NULL, NULL };
+}
+
+uint32_t pmem_crc32c(const void *data, size_t len)
+{
+	/* ISA-L takes a plain pointer but only reads. */
+	union {
+		const void *in;
+		unsigned char *out;
+	} p = { .in = data };
+
+	return crc32_iscsi(p.out, (int)len, 0xffffffffu);
+}
