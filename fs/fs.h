@@ -31,7 +31,8 @@ struct itable;
 struct icache;
 
 struct foliofs {
-	struct foliofs_options opt;
+	struct foliofs_options opt; /* device points to the next field */
+	char *device;
 	struct pmem *pm;
 	struct alloc *al;
 	struct journal *journal;
@@ -129,6 +130,10 @@ void inode_touch(struct txn *t, const struct inode *ip, bool mtime);
 void inode_set_mode(struct txn *t, const struct inode *ip, uint32_t mode);
 void inode_set_nlink(struct txn *t, const struct inode *ip, uint32_t nlink);
 
+/* Is this superblock one that we can mount?  For tools as well. */
+int super_check(const struct foliofs_superblock *sb, uint64_t dev_blocks,
+		const char *device, struct errmsg *err);
+
 /*
  * icache.c: inodes in DRAM.
  *
@@ -137,10 +142,16 @@ void inode_set_nlink(struct txn *t, const struct inode *ip, uint32_t nlink);
  */
 int icache_create(struct foliofs *fs);
 void icache_destroy(struct foliofs *fs);
+/* Unmount: nobody uses any inode; finish those that have no links. */
+void icache_drop(struct foliofs *fs);
 int inode_get(struct foliofs *fs, uint64_t ino, struct inode **ret_ip);
-/* A new one, just made on media, with one reference. */
-int inode_new(struct foliofs *fs, uint64_t ino, uint64_t off,
-	      struct inode **ret_ip);
+/*
+ * A new one: allocated while the transaction can still be aborted, inserted
+ * with one reference when it is committed.
+ */
+struct inode *inode_alloc(struct foliofs *fs);
+void inode_free(struct inode *ip);
+void inode_insert(struct inode *ip, uint64_t ino, uint64_t off, int64_t pages);
 void inode_ref(struct inode *ip, uint64_t nr);
 /* Drop @nr references.  The last one of an inode with no links frees it. */
 void inode_put_many(struct inode *ip, uint64_t nr);
@@ -196,28 +207,25 @@ struct dir_found {
 };
 int dir_lookup(struct inode *dir, const struct dir_name *name,
 	       struct dir_found *ret);
-/* Where a new entry will go; filled by dir_prepare(), used up by the rest. */
+/* Where an entry goes; filled by dir_insert() for dir_inserted(). */
 struct dir_slot {
 	uint64_t pos;
-	uint64_t off;
-	uint64_t root; /* new data root, if the directory grows */
-	uint64_t size; /* new size */
-	int64_t pages; /* gained */
-	uint32_t hash;
-	unsigned int block_free; /* largest free run left in the block */
+	int64_t pages; /* that the directory gained */
 };
-/* Put words for a new entry into the transaction. */
+/* Put words for a new entry into the transaction (at most DIR_WORDS). */
+#define DIR_WORDS 40
 int dir_insert(struct txn *t, struct inode *dir, const struct dir_name *name,
 	       uint64_t ino, uint8_t type, struct dir_slot *ret_slot);
 /* Tell the index, after the commit. */
 void dir_inserted(struct inode *dir, const struct dir_name *name,
 		  const struct dir_slot *slot);
-void dir_remove(struct txn *t, struct inode *dir, const struct dir_found *at);
+void dir_remove(struct txn *t, const struct dir_found *at);
 void dir_removed(struct inode *dir, const struct dir_name *name,
 		 const struct dir_found *at);
 /* Point an existing entry elsewhere. */
 void dir_replace(struct txn *t, const struct dir_found *at, uint64_t ino,
 		 uint8_t type);
+/* 1 empty, 0 not, or an errno. */
 int dir_is_empty(struct inode *dir);
 struct dir_entry {
 	uint64_t ino;
@@ -226,8 +234,13 @@ struct dir_entry {
 	uint8_t type;
 	uint64_t next; /* cookie to go on after this one */
 };
-/* The first entry at or after @cookie; 1 found, 0 end, or an errno. */
-int dir_next(struct inode *dir, uint64_t cookie, struct dir_entry *ret);
+/*
+ * Entries from @cookie on (0: from the start, . and .. included), until the
+ * callback answers something else than 0, which is returned.  An entry that
+ * exists all the time is seen once, whatever comes and goes beside it.
+ */
+typedef int (*dir_emit)(void *ctx, const struct dir_entry *de);
+int dir_iterate(struct inode *dir, uint64_t cookie, dir_emit emit, void *ctx);
 void dirindex_free(struct dirindex *d);
 
 /* namei.c: names.  These take all locks themselves. */
@@ -250,7 +263,7 @@ int fs_unlink(struct inode *dir, const char *name);
 int fs_rmdir(struct inode *dir, const char *name);
 int fs_link(struct inode *ip, struct inode *dir, const char *name);
 int fs_rename(struct inode *dir, const char *name, struct inode *newdir,
-	      const char *newname, unsigned int flags, const struct cred *cred);
+	      const char *newname, unsigned int flags);
 
 /* file.c: contents. */
 struct fs_iov {
@@ -259,7 +272,7 @@ struct fs_iov {
 };
 /* Caller holds i_rwsem shared until the bytes were used. */
 int file_read(struct inode *ip, uint64_t pos, uint64_t len, struct fs_iov *iov,
-	      uint64_t *ret_len);
+	      uint64_t *ret_len) __must_hold_shared(ip->rwsem);
 #define WRITE_KILL_SUIDGID 1u /* the writer may not keep them */
 #define WRITE_KEEP_TIMES   2u /* the kernel keeps mtime and ctime */
 int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,

@@ -79,7 +79,7 @@ struct foliofs_superblock {
 	le64 created;	 /* ns since 1970 */
 	uint8_t uuid[16];
 	char label[FOLIOFS_LABEL_LEN]; /* zero-padded, not always terminated */
-	uint8_t reserved0[80];
+	uint8_t reserved0[88];
 	le32 reserved1;
 	le32 crc; /* CRC-32C of bytes 0x000 to 0x0fb */
 

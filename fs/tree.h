@@ -88,13 +88,18 @@ struct tree_run {
 int tree_lookup(const struct foliofs *fs, uint64_t root, uint64_t index,
 		uint64_t max, bool want_exclusive, struct tree_run *ret_run);
 
-/* Pages [index, index + nr) become this. */
+/*
+ * Pages [index, index + nr) become this.  Either the blocks were taken for
+ * it, or (reuse) they are what the pages have already, exclusively, and only
+ * the type changes.
+ */
 struct tree_ext {
 	uint64_t index;
 	uint64_t nr;
-	uint64_t block;	   /* of the first page, or 0 for a hole */
+	uint64_t block;	   /* of the first page; nothing for a hole */
 	unsigned int type; /* SLOT_HOLE, SLOT_DATA, SLOT_UNWRITTEN */
 	bool chunk;	   /* whole aligned chunks, taken as such */
+	bool reuse;
 };
 
 struct tree_edit {
@@ -108,11 +113,7 @@ struct tree_edit {
 	int64_t pages;		 /* out: data pages gained or lost */
 };
 
-/*
- * A block that an ext names and that the same page already has keeps its
- * share (a change of type); any other block of an ext must have been taken,
- * and what a page had before is dropped.
- */
+/* What the pages had before is dropped with the transaction. */
 int tree_edit(struct tree_edit *e, uint64_t root, uint64_t *ret_root);
 
 /* Data pages (not nodes) in the tree. */

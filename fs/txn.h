@@ -33,6 +33,7 @@
 #define FS_TXN_H
 
 #include "alloc/alloc.h"
+#include "dax/err.h"
 #include "fs/fs_format.h"
 
 struct foliofs;

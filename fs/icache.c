@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fs/icache.c - inodes in DRAM
+ *
+ * A hash table by inode number with a lock for every 64th bucket.  An inode is
+ * there exactly while it has references.  The last reference of an inode with
+ * no links takes it off media; it has left the table by then, and an inode
+ * with no links is not brought in again, so nobody can meet it half gone.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fs/fs.h"
+
+#define NR_SHARDS 64u
+
+struct icache {
+	struct mutex shard[NR_SHARDS]; /* covers its buckets and refs to 0 */
+	struct inode **bucket;
+	uint64_t mask;
+	_Atomic(uint64_t) nr;
+};
+
+int icache_create(struct foliofs *fs)
+{
+	struct icache *ic;
+	uint64_t nr = 1024;
+
+	/* An inode for every few blocks is more than anybody has open. */
+	while (nr < fs->nr_blocks / 8 && nr < (1u << 20))
+		nr *= 2;
+	ic = (struct icache *)calloc(1, sizeof(*ic));
+	if (!ic)
+		return -ENOMEM;
+	ic->bucket = (struct inode **)calloc(nr, sizeof(*ic->bucket));
+	if (!ic->bucket) {
+		free(ic);
+		return -ENOMEM;
+	}
+	ic->mask = nr - 1;
+	for (unsigned int i = 0; i < NR_SHARDS; i++)
+		mutex_init(&ic->shard[i], LOCK_ICACHE);
+	fs->icache = ic;
+	return 0;
+}
+
+static struct inode **bucket_of(struct icache *ic, uint64_t ino)
+{
+	return &ic->bucket[ino & ic->mask];
+}
+
+static struct mutex *shard_of(struct icache *ic, uint64_t ino)
+{
+	return &ic->shard[ino % NR_SHARDS];
+}
+
+static struct inode *find_locked(struct icache *ic, uint64_t ino)
+{
+	struct inode *ip = *bucket_of(ic, ino);
+
+	while (ip && ip->ino != ino)
+		ip = ip->next;
+	return ip;
+}
+
+static void insert_locked(struct icache *ic, struct inode *ip)
+{
+	struct inode **b = bucket_of(ic, ip->ino);
+
+	ip->next = *b;
+	*b = ip;
+	atomic_fetch_add_explicit(&ic->nr, 1, memory_order_relaxed);
+}
+
+static void remove_locked(struct icache *ic, struct inode *ip)
+{
+	struct inode **b = bucket_of(ic, ip->ino);
+
+	while (*b != ip)
+		b = &(*b)->next;
+	*b = ip->next;
+	atomic_fetch_sub_explicit(&ic->nr, 1, memory_order_relaxed);
+}
+
+struct inode *inode_alloc(struct foliofs *fs)
+{
+	struct inode *ip = (struct inode *)calloc(1, sizeof(*ip));
+
+	if (!ip)
+		return NULL;
+	ip->fs = fs;
+	rwsem_init(&ip->rwsem);
+	atomic_init(&ip->refs, 1);
+	atomic_init(&ip->pages, -1);
+	return ip;
+}
+
+void inode_free(struct inode *ip)
+{
+	if (!ip)
+		return;
+	if (ip->aside)
+		alloc_aside_end(ip->fs->al, ip->aside);
+	dirindex_free(ip->dir);
+	rwsem_destroy(&ip->rwsem);
+	free(ip);
+}
+
+static bool type_known(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int inode_load(struct foliofs *fs, uint64_t ino, struct inode **ret_ip)
+{
+	struct inode *ip;
+	uint64_t off;
+	int ret;
+
+	ret = itable_find(fs, ino, &off);
+	if (ret == -EUCLEAN)
+		return fs_damaged(fs, "inode table: cannot reach inode %ju",
+				  (uintmax_t)ino);
+	if (ret)
+		return ret;
+	ip = inode_alloc(fs);
+	if (!ip)
+		return -ENOMEM;
+	ip->ino = ino;
+	ip->off = off;
+	if (inode_nlink(ip) == 0) {
+		ret = -ESTALE;
+	} else if (!type_known(inode_mode(ip)) ||
+		   inode_size(ip) > FOLIOFS_MAX_SIZE ||
+		   !slot_valid(fs, inode_data(ip), TREE_ROOT)) {
+		ret = fs_damaged(fs, "inode %ju: not an inode", (uintmax_t)ino);
+	}
+	if (ret) {
+		inode_free(ip);
+		return ret;
+	}
+	*ret_ip = ip;
+	return 0;
+}
+
+int inode_get(struct foliofs *fs, uint64_t ino, struct inode **ret_ip)
+{
+	struct icache *ic = fs->icache;
+	struct mutex *shard = shard_of(ic, ino);
+	struct inode *ip, *mine;
+	int ret;
+
+	mutex_lock(shard);
+	ip = find_locked(ic, ino);
+	if (ip)
+		atomic_fetch_add(&ip->refs, 1);
+	mutex_unlock(shard);
+	if (ip)
+		goto found;
+
+	ret = inode_load(fs, ino, &mine);
+	if (ret)
+		return ret;
+	mutex_lock(shard);
+	ip = find_locked(ic, ino);
+	if (ip) {
+		atomic_fetch_add(&ip->refs, 1);
+	} else {
+		ip = mine;
+		mine = NULL;
+		insert_locked(ic, ip);
+	}
+	mutex_unlock(shard);
+	if (mine)
+		inode_free(mine);
+found:
+	*ret_ip = ip;
+	return 0;
+}
+
+void inode_insert(struct inode *ip, uint64_t ino, uint64_t off, int64_t pages)
+{
+	struct icache *ic = ip->fs->icache;
+	struct mutex *shard = shard_of(ic, ino);
+
+	ip->ino = ino;
+	ip->off = off;
+	atomic_store(&ip->pages, pages);
+	mutex_lock(shard);
+	assert(!find_locked(ic, ino));
+	insert_locked(ic, ip);
+	mutex_unlock(shard);
+}
+
+void inode_ref(struct inode *ip, uint64_t nr)
+{
+	atomic_fetch_add(&ip->refs, nr);
+}
+
+/*
+ * Nobody has it and no name leads to it: take it off media.  Only the word
+ * that makes it free is set (rule J3); the rest of it means nothing then.
+ */
+static void inode_evict(struct inode *ip)
+{
+	struct foliofs *fs = ip->fs;
+	struct txn t;
+	int ret;
+
+	txn_begin(fs, &t);
+	inode_set(&t, ip, INODE_MODE, 0);
+	ret = txn_drop(&t, inode_data(ip), DROP_DEEP);
+	if (!ret)
+		ret = txn_drop(&t, inode_word(ip, INODE_XATTR), DROP_DEEP);
+	if (ret) {
+		/* It stays an orphan; the next mount reclaims it. */
+		txn_abort(&t);
+		return;
+	}
+	if (txn_commit(&t) == 0)
+		itable_free(fs, ip->ino);
+}
+
+void inode_put_many(struct inode *ip, uint64_t nr)
+{
+	struct icache *ic = ip->fs->icache;
+	struct mutex *shard = shard_of(ic, ip->ino);
+	uint64_t before = atomic_load(&ip->refs);
+
+	/* Not the last one: no lock. */
+	while (before > nr)
+		if (atomic_compare_exchange_weak(&ip->refs, &before,
+						 before - nr))
+			return;
+
+	mutex_lock(shard);
+	before = atomic_fetch_sub(&ip->refs, nr);
+	assert(before >= nr);
+	if (before == nr)
+		remove_locked(ic, ip);
+	mutex_unlock(shard);
+	if (before != nr)
+		return;
+	if (inode_nlink(ip) == 0)
+		inode_evict(ip);
+	inode_free(ip);
+}
+
+void icache_drop(struct foliofs *fs)
+{
+	struct icache *ic = fs->icache;
+
+	for (uint64_t i = 0; i <= ic->mask; i++)
+		while (ic->bucket[i])
+			inode_put_many(ic->bucket[i],
+				       atomic_load(&ic->bucket[i]->refs));
+}
+
+void icache_destroy(struct foliofs *fs)
+{
+	struct icache *ic = fs->icache;
+	struct inode *ip, *next;
+
+	if (!ic)
+		return;
+	for (uint64_t i = 0; i <= ic->mask; i++) {
+		for (ip = ic->bucket[i]; ip; ip = next) {
+			next = ip->next;
+			inode_free(ip);
+		}
+	}
+	for (unsigned int i = 0; i < NR_SHARDS; i++)
+		mutex_destroy(&ic->shard[i]);
+	free(ic->bucket);
+	free(ic);
+	fs->icache = NULL;
+}
+
+uint64_t icache_nr(const struct foliofs *fs)
+{
+	return atomic_load_explicit(&fs->icache->nr, memory_order_relaxed);
+}
+
+int inode_pages(struct inode *ip, int64_t *ret_pages)
+{
+	int64_t pages = atomic_load(&ip->pages);
+	uint64_t counted;
+	int ret;
+
+	if (pages < 0) {
+		rwsem_down_read(&ip->rwsem, LOCK_INODE2);
+		ret = tree_count(ip->fs, inode_data(ip), &counted);
+		if (!ret) {
+			pages = (int64_t)counted;
+			atomic_store(&ip->pages, pages);
+		}
+		rwsem_up_read(&ip->rwsem);
+		if (ret)
+			return fs_damaged(ip->fs, "inode %ju: bad slot",
+					  (uintmax_t)ip->ino);
+	}
+	*ret_pages = pages;
+	return 0;
+}
+
+static struct timespec to_timespec(uint64_t ns)
+{
+	int64_t t = (int64_t)ns;
+	int64_t sec = t / 1000000000, rest = t % 1000000000;
+
+	if (rest < 0) {
+		rest += 1000000000;
+		sec--;
+	}
+	return (struct timespec){ .tv_sec = sec, .tv_nsec = rest };
+}
+
+void inode_stat(struct inode *ip, struct stat *st)
+{
+	uint64_t mode = inode_word(ip, INODE_MODE);
+	uint64_t owner = inode_word(ip, INODE_OWNER);
+	int64_t pages = 0;
+
+	*st = (struct stat){ 0 };
+	st->st_ino = ip->ino;
+	st->st_mode = (uint32_t)mode;
+	st->st_nlink = mode >> 32;
+	st->st_uid = (uint32_t)owner;
+	st->st_gid = (uint32_t)(owner >> 32);
+	st->st_rdev = (uint32_t)inode_word(ip, INODE_RDEV);
+	st->st_size = (off_t)inode_size(ip);
+	st->st_blksize = BLOCK_SIZE;
+	/* A tree that cannot be counted is reported by whoever reads it. */
+	if (inode_pages(ip, &pages) == 0)
+		st->st_blocks = pages * (int64_t)(BLOCK_SIZE / 512);
+	st->st_atim = to_timespec(inode_word(ip, INODE_ATIME));
+	st->st_mtim = to_timespec(inode_word(ip, INODE_MTIME));
+	st->st_ctim = to_timespec(inode_word(ip, INODE_CTIME));
+}
+
+void inode_touch(struct txn *t, const struct inode *ip, bool mtime)
+{
+	uint64_t now = (uint64_t)time_now();
+
+	if (mtime)
+		inode_set(t, ip, INODE_MTIME, now);
+	inode_set(t, ip, INODE_CTIME, now);
+}
+
+void inode_set_mode(struct txn *t, const struct inode *ip, uint32_t mode)
+{
+	uint64_t word = txn_get64(t, ip->off + INODE_MODE);
+
+	inode_set(t, ip, INODE_MODE, word_pair(mode, (uint32_t)(word >> 32)));
+}
+
+void inode_set_nlink(struct txn *t, const struct inode *ip, uint32_t nlink)
+{
+	uint64_t word = txn_get64(t, ip->off + INODE_MODE);
+
+	inode_set(t, ip, INODE_MODE, word_pair((uint32_t)word, nlink));
+}

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fs/txn.c - transactions and the journal of lanes
+ *
+ * Life of a record, and what each state promises:
+ *
+ *	FREE	 nothing of it can be replayed; the lane may be taken
+ *	BUSY	 its owner is writing it, or storing its words in place
+ *	LIVE	 committed; words stored and flushed in place, not yet fenced
+ *	RETIRED	 words durable; seq stored as 0 and flushed, not yet fenced
+ *
+ *	FREE -> BUSY -> LIVE	   [txn_commit, by the owner]
+ *	LIVE -> RETIRED -> FREE	   [txn_commit, by whoever commits next]
+ *
+ * A commit has one fence of its own.  Before it, the committer flushes again
+ * what others left unfenced (the words of LIVE lanes, the seq of RETIRED
+ * ones), because a fence orders only the flushes of its own processor; what
+ * the committer flushed itself needs no second flush.  After the fence, the
+ * LIVE lanes it saw are durable in place and get their seq cleared, and the
+ * RETIRED ones it saw can never be replayed and are FREE.
+ *
+ * Why replay is safe.  Let record R be followed by a later transaction T that
+ * touches the same word.  T started after R released its locks, so T saw R as
+ * LIVE, RETIRED or FREE, and T left R no longer LIVE before it became LIVE
+ * itself.  T is retired at the earliest by the commit after T, whose fence
+ * first makes durable the seq of R that T (or somebody before) cleared.  So
+ * whenever T's record is gone, R's is gone too; and while both are there,
+ * replay in order of seq ends with T's value.
+ */
+#include "fs/txn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/fs.h"
+
+struct lane {
+	uint64_t seq;
+	uint64_t flusher; /* thread whose fence covers the last flush */
+	unsigned int nr_lines;
+	uint64_t line[FOLIOFS_LANE_WORDS]; /* cache lines of its words */
+};
+
+struct journal {
+	struct mutex lock;    /* covers everything below */
+	pthread_cond_t freed; /* a lane became free, or stopped being busy */
+	uint64_t lane_off;
+	unsigned int nr_lanes;
+	uint64_t free;	  /* a bit a lane: FREE */
+	uint64_t live;	  /* LIVE */
+	uint64_t retired; /* RETIRED; a lane in no mask is BUSY */
+	uint64_t seq;
+	struct journal_stat stat;
+	struct lane *lane;
+};
+
+/* Numbers are never used twice, unlike addresses or pthread_t. */
+static uint64_t this_thread(void)
+{
+	static _Atomic(uint64_t) next = 1;
+	static _Thread_local uint64_t mine;
+
+	if (!mine)
+		mine = atomic_fetch_add(&next, 1);
+	return mine;
+}
+
+void vec_init(struct vec *v)
+{
+	v->v = v->first;
+	v->nr = 0;
+	v->cap = VEC_INLINE;
+}
+
+int vec_push(struct vec *v, uint64_t x)
+{
+	uint64_t *bigger;
+
+	if (v->nr == v->cap) {
+		size_t bytes = 2 * v->cap * sizeof(*bigger);
+
+		bigger = (uint64_t *)realloc(v->v == v->first ? NULL : v->v,
+					     bytes);
+		if (!bigger)
+			return -ENOMEM;
+		if (v->v == v->first)
+			memcpy(bigger, v->first, sizeof(v->first));
+		v->v = bigger;
+		v->cap *= 2;
+	}
+	v->v[v->nr++] = x;
+	return 0;
+}
+
+void vec_free(struct vec *v)
+{
+	if (v->v != v->first)
+		free(v->v);
+	vec_init(v);
+}
+
+void txn_begin(struct foliofs *fs, struct txn *t)
+{
+	t->fs = fs;
+	t->alloc_flags = 0;
+	t->nr_words = 0;
+	vec_init(&t->taken);
+	vec_init(&t->got);
+	vec_init(&t->drop);
+}
+
+static void txn_end(struct txn *t)
+{
+	vec_free(&t->taken);
+	vec_free(&t->got);
+	vec_free(&t->drop);
+}
+
+void txn_set64(struct txn *t, uint64_t off, uint64_t value)
+{
+	assert(off % 8 == 0);
+	for (unsigned int i = 0; i < t->nr_words; i++) {
+		if (t->word[i].off == off) {
+			t->word[i].value = value;
+			return;
+		}
+	}
+	assert(t->nr_words < FOLIOFS_LANE_WORDS);
+	t->word[t->nr_words++] = (struct txn_word){ off, value };
+}
+
+uint64_t txn_get64(const struct txn *t, uint64_t off)
+{
+	for (unsigned int i = 0; i < t->nr_words; i++)
+		if (t->word[i].off == off)
+			return t->word[i].value;
+	return pmem_load64(t->fs->pm, off);
+}
+
+/* A chunk is remembered by bit 0 of its length, which is always 512. */
+static int remember_taken(struct txn *t, uint64_t start, uint64_t nr,
+			  bool chunk)
+{
+	int ret = vec_push(&t->taken, start);
+
+	if (ret)
+		return ret;
+	ret = vec_push(&t->taken, nr << 1 | chunk);
+	if (ret)
+		t->taken.nr--;
+	return ret;
+}
+
+static void give_back(struct foliofs *fs, uint64_t start, uint64_t nr,
+		      bool chunk)
+{
+	if (chunk) {
+		if (alloc_put(fs->al, start, CHUNK_ORDER))
+			alloc_free(fs->al, start, CHUNK_ORDER);
+		return;
+	}
+	for (uint64_t b = start; b < start + nr; b++)
+		if (alloc_put(fs->al, b, 0))
+			alloc_free(fs->al, b, 0);
+}
+
+int txn_take(struct txn *t, uint64_t goal, uint64_t want, enum block_kind kind,
+	     struct extent *ret_ext)
+{
+	struct extent ext;
+	int ret;
+
+	ret = alloc_take(t->fs->al, goal, want, kind, t->alloc_flags, &ext);
+	if (ret)
+		return ret;
+	ret = remember_taken(t, ext.start, ext.nr, false);
+	if (ret) {
+		give_back(t->fs, ext.start, ext.nr, false);
+		return ret;
+	}
+	*ret_ext = ext;
+	return 0;
+}
+
+int txn_take_at(struct txn *t, uint64_t start, uint64_t want,
+		enum block_kind kind, struct extent *ret_ext)
+{
+	struct extent ext;
+	int ret;
+
+	alloc_take_at(t->fs->al, start, want, kind, t->alloc_flags, &ext);
+	if (ext.nr) {
+		ret = remember_taken(t, ext.start, ext.nr, false);
+		if (ret) {
+			give_back(t->fs, ext.start, ext.nr, false);
+			return ret;
+		}
+	}
+	*ret_ext = ext;
+	return 0;
+}
+
+int txn_take_chunk(struct txn *t, uint64_t goal, enum block_kind kind,
+		   uint64_t *ret_block)
+{
+	uint64_t block;
+	int ret;
+
+	ret = alloc_take_chunk(t->fs->al, goal, kind, t->alloc_flags, &block);
+	if (ret)
+		return ret;
+	ret = remember_taken(t, block, CHUNK_BLOCKS, true);
+	if (ret) {
+		give_back(t->fs, block, CHUNK_BLOCKS, true);
+		return ret;
+	}
+	*ret_block = block;
+	return 0;
+}
+
+int txn_get(struct txn *t, uint64_t slot)
+{
+	int ret = vec_push(&t->got, slot);
+
+	if (ret)
+		return ret;
+	ret = alloc_get(t->fs->al, slot_block(slot), slot_order(slot));
+	if (ret)
+		t->got.nr--;
+	return ret;
+}
+
+int txn_drop(struct txn *t, uint64_t slot, enum txn_drop how)
+{
+	int ret = vec_push(&t->drop, slot);
+
+	if (ret)
+		return ret;
+	ret = vec_push(&t->drop, how);
+	if (ret)
+		t->drop.nr--;
+	return ret;
+}
+
+static void do_drops(struct txn *t)
+{
+	struct foliofs *fs = t->fs;
+
+	for (unsigned int i = 0; i < t->drop.nr; i += 2) {
+		uint64_t slot = t->drop.v[i];
+
+		switch ((enum txn_drop)t->drop.v[i + 1]) {
+		case DROP_DEEP:
+			tree_drop(fs, slot);
+			break;
+		case DROP_NODE:
+			give_back(fs, slot_block(slot), 1, false);
+			break;
+		case DROP_BLOCKS:
+			give_back(fs, slot_block(slot), CHUNK_BLOCKS, false);
+			break;
+		}
+	}
+}
+
+void txn_abort(struct txn *t)
+{
+	struct foliofs *fs = t->fs;
+
+	for (unsigned int i = 0; i < t->got.nr; i++) {
+		uint64_t slot = t->got.v[i];
+
+		if (alloc_put(fs->al, slot_block(slot), slot_order(slot)))
+			alloc_free(fs->al, slot_block(slot), slot_order(slot));
+	}
+	for (unsigned int i = 0; i < t->taken.nr; i += 2)
+		give_back(fs, t->taken.v[i], t->taken.v[i + 1] >> 1,
+			  t->taken.v[i + 1] & 1);
+	txn_end(t);
+}
+
+static uint64_t lane_off(const struct journal *j, uint64_t i)
+{
+	return j->lane_off + i * FOLIOFS_LANE_SIZE;
+}
+
+/* The lanes that a committer saw, to act on after its fence. */
+struct seen {
+	uint64_t live;
+	uint64_t retired;
+	uint64_t seq[FOLIOFS_NR_LANES];
+};
+
+#define for_each_lane(i, mask)            \
+	for (uint64_t m_ = (mask), i = 0; \
+	     m_ && (i = (uint64_t)__builtin_ctzll(m_), true); m_ &= m_ - 1)
+
+static void flush_lines(struct pmem *pm, const struct lane *l)
+{
+	for (unsigned int i = 0; i < l->nr_lines; i++)
+		pmem_flush(pm, l->line[i], CACHE_LINE);
+}
+
+/* Flush what others left, and note every lane that our fence will settle. */
+static void journal_look(struct foliofs *fs, struct journal *j,
+			 struct seen *seen) __must_hold(j->lock)
+{
+	uint64_t me = this_thread();
+
+	seen->live = j->live;
+	seen->retired = j->retired;
+	for_each_lane(i, j->live | j->retired)
+	{
+		struct lane *l = &j->lane[i];
+
+		seen->seq[i] = l->seq;
+		if (l->flusher == me)
+			continue;
+		if (j->live & UINT64_C(1) << i)
+			flush_lines(fs->pm, l);
+		else
+			pmem_flush(fs->pm, lane_off(j, i), CACHE_LINE);
+	}
+}
+
+/* Our fence has passed: move on every lane that nobody moved meanwhile. */
+static void journal_advance(struct foliofs *fs, struct journal *j,
+			    const struct seen *seen) __must_hold(j->lock)
+{
+	for_each_lane(i, seen->retired & j->retired)
+	{
+		if (j->lane[i].seq != seen->seq[i])
+			continue;
+		j->retired &= ~(UINT64_C(1) << i);
+		j->free |= UINT64_C(1) << i;
+		pthread_cond_signal(&j->freed);
+	}
+	for_each_lane(i, seen->live & j->live)
+	{
+		struct lane *l = &j->lane[i];
+
+		if (l->seq != seen->seq[i])
+			continue;
+		pmem_store64(fs->pm, lane_off(j, i), 0);
+		pmem_flush(fs->pm, lane_off(j, i), CACHE_LINE);
+		l->flusher = this_thread();
+		j->live &= ~(UINT64_C(1) << i);
+		j->retired |= UINT64_C(1) << i;
+	}
+}
+
+/* Two rounds: what is LIVE becomes RETIRED, what is RETIRED becomes FREE. */
+static void settle_locked(struct foliofs *fs, struct journal *j)
+	__must_hold(j->lock)
+{
+	struct seen seen;
+
+	for (int round = 0; round < 2; round++) {
+		journal_look(fs, j, &seen);
+		pmem_fence(fs->pm);
+		journal_advance(fs, j, &seen);
+	}
+	j->stat.nr_settles++;
+}
+
+static unsigned int take_lane(struct foliofs *fs, struct journal *j)
+	__must_hold(j->lock)
+{
+	unsigned int i;
+
+	while (!j->free) {
+		if (j->live | j->retired)
+			settle_locked(fs, j);
+		else /* all are being committed right now; one will end */
+			mutex_wait(&j->lock, &j->freed);
+	}
+	i = (unsigned int)__builtin_ctzll(j->free);
+	j->free &= ~(UINT64_C(1) << i);
+	j->lane[i].seq = ++j->seq;
+	return i;
+}
+
+static void write_record(struct foliofs *fs, uint64_t off, const struct txn *t,
+			 uint64_t seq)
+{
+	struct foliofs_lane rec;
+	size_t len = offsetof(struct foliofs_lane, word) +
+		     t->nr_words * sizeof(rec.word[0]);
+
+	rec.seq = cpu_to_le64(seq);
+	rec.nr = cpu_to_le32(t->nr_words);
+	rec.crc = cpu_to_le32(0);
+	memset(rec.reserved, 0, sizeof(rec.reserved));
+	for (unsigned int i = 0; i < t->nr_words; i++) {
+		rec.word[i].off = cpu_to_le64(t->word[i].off);
+		rec.word[i].value = cpu_to_le64(t->word[i].value);
+	}
+	rec.crc = cpu_to_le32(pmem_crc32c(&rec, len));
+	pmem_write(fs->pm, off, &rec, len);
+}
+
+static void note_line(struct lane *l, uint64_t off)
+{
+	uint64_t line = off & ~(uint64_t)(CACHE_LINE - 1);
+
+	for (unsigned int i = 0; i < l->nr_lines; i++)
+		if (l->line[i] == line)
+			return;
+	l->line[l->nr_lines++] = line;
+}
+
+static void store_in_place(struct foliofs *fs, const struct txn *t,
+			   struct lane *l)
+{
+	l->nr_lines = 0;
+	for (unsigned int i = 0; i < t->nr_words; i++) {
+		pmem_store64(fs->pm, t->word[i].off, t->word[i].value);
+		note_line(l, t->word[i].off);
+	}
+	flush_lines(fs->pm, l);
+}
+
+static int may_commit(struct txn *t)
+{
+	if (pmem_fault_take())
+		return -EIO;
+	if (atomic_load_explicit(&t->fs->read_only, memory_order_relaxed))
+		return -EROFS;
+	return 0;
+}
+
+int txn_commit(struct txn *t)
+{
+	struct foliofs *fs = t->fs;
+	struct journal *j = fs->journal;
+	struct seen seen;
+	struct lane *l;
+	unsigned int i;
+	int ret;
+
+	ret = may_commit(t);
+	if (ret) {
+		txn_abort(t);
+		return ret;
+	}
+	if (t->nr_words == 0) {
+		assert(t->taken.nr == 0 && t->drop.nr == 0);
+		txn_end(t);
+		return 0;
+	}
+
+	mutex_lock(&j->lock);
+	i = take_lane(fs, j);
+	l = &j->lane[i];
+	journal_look(fs, j, &seen);
+	j->stat.nr_txns++;
+	j->stat.nr_words += t->nr_words;
+	mutex_unlock(&j->lock);
+
+	write_record(fs, lane_off(j, i), t, l->seq);
+	pmem_fence(fs->pm);
+	/* Committed: from here a crash replays the record. */
+	store_in_place(fs, t, l);
+
+	mutex_lock(&j->lock);
+	journal_advance(fs, j, &seen);
+	if (pmem_fault_take()) {
+		/*
+		 * The words did not all reach media.  The record did, or will
+		 * be missed by nobody: keep the lane as it is for the next
+		 * mount, and change nothing more.
+		 */
+		atomic_store(&fs->read_only, true);
+		mutex_unlock(&j->lock);
+		fs_damaged(fs, "machine check while storing metadata; "
+			       "the filesystem is read-only now");
+		txn_end(t);
+		return 0;
+	}
+	j->live |= UINT64_C(1) << i;
+	l->flusher = this_thread();
+	pthread_cond_signal(&j->freed);
+	mutex_unlock(&j->lock);
+
+	do_drops(t);
+	txn_end(t);
+	return 0;
+}
+
+/* Recovery. */
+
+static bool word_allowed(const struct foliofs *fs, uint64_t off)
+{
+	uint64_t copy = (fs->nr_blocks - 1) << BLOCK_SHIFT;
+	uint64_t root = offsetof(struct foliofs_superblock, itable_root);
+
+	if (off % 8 != 0)
+		return false;
+	if (off == root || off == copy + root)
+		return true;
+	return off >= fs->data_start << BLOCK_SHIFT && off < copy;
+}
+
+static bool record_whole(const struct foliofs *fs, uint64_t off,
+			 struct foliofs_lane *ret)
+{
+	uint32_t nr, crc;
+	size_t len;
+
+	memcpy(ret, pmem_at(fs->pm, off), sizeof(*ret));
+	nr = le32_to_cpu(ret->nr);
+	if (le64_to_cpu(ret->seq) == 0 || nr == 0 || nr > FOLIOFS_LANE_WORDS)
+		return false;
+	len = offsetof(struct foliofs_lane, word) + nr * sizeof(ret->word[0]);
+	crc = le32_to_cpu(ret->crc);
+	ret->crc = cpu_to_le32(0);
+	if (pmem_crc32c(ret, len) != crc)
+		return false;
+	for (uint32_t i = 0; i < nr; i++)
+		if (!word_allowed(fs, le64_to_cpu(ret->word[i].off)))
+			return false;
+	return true;
+}
+
+static void replay(struct foliofs *fs, const struct foliofs_lane *rec)
+{
+	for (uint32_t i = 0; i < le32_to_cpu(rec->nr); i++) {
+		uint64_t off = le64_to_cpu(rec->word[i].off);
+
+		pmem_store64(fs->pm, off, le64_to_cpu(rec->word[i].value));
+		pmem_flush(fs->pm, off, 8);
+	}
+}
+
+static void clear_lane(struct foliofs *fs, uint64_t off)
+{
+	if (pmem_load64(fs->pm, off) == 0)
+		return;
+	pmem_store64(fs->pm, off, 0);
+	pmem_flush(fs->pm, off, CACHE_LINE);
+}
+
+static int by_seq(const void *a, const void *b)
+{
+	uint64_t x = le64_to_cpu(((const struct foliofs_lane *)a)->seq);
+	uint64_t y = le64_to_cpu(((const struct foliofs_lane *)b)->seq);
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Replay every whole record in order and make that durable.  Then clear the
+ * lanes, the oldest record first and each with a fence of its own: a crash in
+ * between must not find an old record without the later one that corrects it.
+ */
+static int recover(struct foliofs *fs, struct journal *j, struct errmsg *err)
+{
+	struct foliofs_lane *rec;
+	unsigned int nr = 0;
+
+	rec = (struct foliofs_lane *)malloc(j->nr_lanes * sizeof(*rec));
+	if (!rec)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < j->nr_lanes; i++) {
+		if (record_whole(fs, lane_off(j, i), &rec[nr])) {
+			/* Where it came from, in a field nobody reads. */
+			rec[nr].reserved[0] = cpu_to_le64(lane_off(j, i));
+			nr++;
+		} else {
+			clear_lane(fs, lane_off(j, i));
+		}
+	}
+	qsort(rec, nr, sizeof(*rec), by_seq);
+	for (unsigned int i = 0; i < nr; i++)
+		replay(fs, &rec[i]);
+	pmem_fence(fs->pm);
+	for (unsigned int i = 0; i < nr; i++) {
+		clear_lane(fs, le64_to_cpu(rec[i].reserved[0]));
+		pmem_fence(fs->pm);
+	}
+	if (nr > 0)
+		j->seq = le64_to_cpu(rec[nr - 1].seq);
+	j->stat.nr_replayed = nr;
+	free(rec);
+	return 0;
+}
+
+int journal_open(struct foliofs *fs, struct errmsg *err)
+{
+	const struct foliofs_superblock *sb =
+		(const struct foliofs_superblock *)pmem_at(fs->pm, 0);
+	struct journal *j;
+
+	j = (struct journal *)calloc(1, sizeof(*j));
+	if (!j)
+		return err_set(err, -ENOMEM, "out of memory");
+	j->nr_lanes = le32_to_cpu(sb->nr_lanes);
+	j->lane_off = le64_to_cpu(sb->lane_off);
+	j->free = j->nr_lanes < 64 ? (UINT64_C(1) << j->nr_lanes) - 1
+				   : UINT64_MAX;
+	j->lane = (struct lane *)calloc(j->nr_lanes, sizeof(*j->lane));
+	if (!j->lane) {
+		free(j);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	mutex_init(&j->lock, LOCK_JOURNAL);
+	cond_init(&j->freed);
+	fs->journal = j;
+	return recover(fs, j, err);
+}
+
+void journal_settle(struct foliofs *fs)
+{
+	struct journal *j = fs->journal;
+
+	mutex_lock(&j->lock);
+	settle_locked(fs, j);
+	mutex_unlock(&j->lock);
+}
+
+void journal_close(struct foliofs *fs)
+{
+	struct journal *j = fs->journal;
+
+	if (!j)
+		return;
+	pthread_cond_destroy(&j->freed);
+	mutex_destroy(&j->lock);
+	free(j->lane);
+	free(j);
+	fs->journal = NULL;
+}
+
+void journal_stat(const struct foliofs *fs, struct journal_stat *ret)
+{
+	struct journal *j = fs->journal;
+
+	mutex_lock(&j->lock);
+	*ret = j->stat;
+	mutex_unlock(&j->lock);
+}
