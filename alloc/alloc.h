@@ -65,7 +65,7 @@ enum block_kind {
 const char *block_kind_name(enum block_kind kind);
 
 /* A block can be pointed to this often; then alloc_get() says -EMLINK. */
-#define ALLOC_SHARE_MAX ((UINT32_C(1) << 28) - 1)
+#define ALLOC_SHARE_MAX ((UINT32_C(1) << 26) - 1)
 
 /**
  * alloc_create() - tables for a device, all free
