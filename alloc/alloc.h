@@ -19,7 +19,10 @@
  * points to it yet.  The owner either commits a slot that does, or gives it
  * back with alloc_put() + alloc_free().  When the last slot goes, alloc_put()
  * says so, the owner looks at what the block pointed to, and alloc_free()
- * makes it available: after the transaction is durable, not before.
+ * makes it available: after the transaction is durable, not before.  Every
+ * alloc_put() that said so is answered by exactly one alloc_free(), and the
+ * block becomes available with the last one that is still missing for it and
+ * for its chunk.
  *
  * Set aside: a growing file may ask for an empty chunk of its own.  Others
  * take blocks from it only when nothing else is left.
@@ -64,16 +67,22 @@ enum block_kind {
 };
 const char *block_kind_name(enum block_kind kind);
 
-/* A block can be pointed to this often; then alloc_get() says -EMLINK. */
+/*
+ * A block can be pointed to this often; then alloc_get() says -EMLINK.  So it
+ * does, very rarely, when a block is found again through its chunk for the
+ * fourth time while three alloc_free() of it are still missing.
+ */
 #define ALLOC_SHARE_MAX ((UINT32_C(1) << 26) - 1)
 
 /**
  * alloc_create() - tables for a device, all free
- * @nr_blocks: size of the device, in blocks; a last partial chunk is usable
+ * @nr_blocks: size of the device, in blocks, at least 1; a last partial chunk
+ *             is usable, but never as a chunk
  * @nr_reserve: blocks that only ALLOC_EMERGENCY takes may use
  * @ret_al: the allocator
  *
  * The tables are untouched anonymous memory: they cost what is in use.
+ * Nothing can be taken before alloc_ready().
  *
  * Return: 0 or -ENOMEM.
  */
@@ -93,18 +102,18 @@ void alloc_destroy(struct alloc *al);
  * slot uses BLOCK_DATA only.
  *
  * Return: the share count before (0: first visitor, who looks inside);
- * -ERANGE outside the device; -EUCLEAN when the block has another kind, or
- * for an order-9 mark when any of its blocks is in use as something else than
- * data, or for an order-0 mark of something else than data inside a chunk
- * that a 2 MiB slot owns; -EMLINK at ALLOC_SHARE_MAX.
+ * -ERANGE outside the device, or for a chunk that is not aligned; -EUCLEAN when
+ * the block has another kind, or for an order-9 mark when any of its blocks is
+ * in use as something else than data, or for an order-0 mark of something else
+ * than data inside a chunk that a 2 MiB slot owns; -EMLINK at ALLOC_SHARE_MAX.
  */
 int64_t alloc_mark(struct alloc *al, uint64_t block, unsigned int order,
 		   enum block_kind kind);
 
-/* Take back one alloc_mark().  For fsck, single-threaded. */
+/* Take back one alloc_mark(), before alloc_ready().  For fsck. */
 void alloc_unmark(struct alloc *al, uint64_t block, unsigned int order);
 
-/* The walk is over: build the free lists from the share counts. */
+/* The walk is over: build the free lists from the share counts.  Once. */
 void alloc_ready(struct alloc *al);
 
 /* Flags of alloc_take(). */
@@ -120,9 +129,12 @@ void alloc_ready(struct alloc *al);
  * @ret_ext: 1 to @want blocks in one run, each with share 1
  *
  * Prefers the chunk of @goal, then partly used chunks, then empty ones, then
- * chunks set aside.  A run never crosses a chunk.
+ * chunks set aside.  (Where more than half of the arena's chunks are empty, it
+ * takes one of them before it looks for holes in other arenas.)  A run never
+ * crosses a chunk.  A short run is what there is at that place, not what there
+ * is in all: ask again for the rest.
  *
- * Return: 0 or -ENOSPC.
+ * Return: 0, or -ENOSPC when not even one block is left for these @flags.
  */
 int alloc_take(struct alloc *al, uint64_t goal, uint64_t want,
 	       enum block_kind kind, unsigned int flags,
@@ -143,12 +155,21 @@ void alloc_take_at(struct alloc *al, uint64_t start, uint64_t want,
 int alloc_take_chunk(struct alloc *al, uint64_t goal, enum block_kind kind,
 		     unsigned int flags, uint64_t *ret_block);
 
-/* Set an empty chunk aside for a growing file: its first block, or -ENOSPC. */
+/*
+ * Set an empty chunk aside for a growing file: its first block, or -ENOSPC.
+ * Whoever names a free block of it as goal gets it, so only the owner should.
+ */
 int alloc_aside(struct alloc *al, uint64_t goal, uint64_t *ret_block);
-/* No longer set aside; its free blocks are anybody's. */
+/* No longer set aside; its free blocks are anybody's.  Any block will do. */
 void alloc_aside_end(struct alloc *al, uint64_t block);
 
-/* One more slot points to it.  0 or -EMLINK. */
+/*
+ * One more slot points to it.  A block without a slot of its own takes its
+ * kind from its chunk, and the other way round: a split and a merge.
+ *
+ * Return: 0; -EMLINK at ALLOC_SHARE_MAX; -ERANGE outside the device; -EUCLEAN
+ * when it is free, so that no slot can have led here.
+ */
 int alloc_get(struct alloc *al, uint64_t block, unsigned int order);
 
 /*
@@ -160,7 +181,8 @@ bool alloc_put(struct alloc *al, uint64_t block, unsigned int order);
 /*
  * Make what alloc_put() said true for available.  For order 9, those blocks
  * of the chunk that no small slot points to; for order 0, nothing when the
- * chunk is still owned by a 2 MiB slot.
+ * chunk is still owned by a 2 MiB slot.  When another alloc_free() is still
+ * to come for the block or its chunk, it is left to that one.
  */
 void alloc_free(struct alloc *al, uint64_t block, unsigned int order);
 
@@ -173,14 +195,15 @@ uint32_t alloc_share(const struct alloc *al, uint64_t block);
 /* For order 9: the chunk's own count and the highest of its blocks' counts. */
 uint32_t alloc_share_chunk(const struct alloc *al, uint64_t block);
 
+/* Its own slots' kind or, without any, its chunk's; BLOCK_NONE when free. */
 enum block_kind alloc_kind(const struct alloc *al, uint64_t block);
 
 struct alloc_stat {
 	uint64_t nr_blocks;	  /* of the device */
-	uint64_t nr_free;	  /* share 0 */
+	uint64_t nr_free;	  /* can be taken */
 	uint64_t nr_reserve;	  /* of those, for ALLOC_EMERGENCY only */
 	uint64_t nr_shared;	  /* share above 1 */
-	uint64_t nr_empty_chunks; /* wholly free chunks */
+	uint64_t nr_empty_chunks; /* wholly free chunks, not set aside */
 	uint64_t nr_aside;	  /* chunks set aside */
 	uint64_t nr_kind[NR_BLOCK_KINDS];
 };
