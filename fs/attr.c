@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <linux/fuse.h>
+#include <unistd.h>
 
 #include "fs/fs.h"
 
@@ -134,6 +135,24 @@ int fs_setattr(struct inode *ip, const struct fs_setattr *a)
 unlock:
 	rwsem_up_write(&ip->rwsem);
 	return ret;
+}
+
+int fs_access(const struct inode *ip, const struct cred *cred, int mask)
+{
+	uint64_t owner = inode_word(ip, INODE_OWNER);
+	uint32_t mode = inode_mode(ip);
+	unsigned int have = mode & 7;
+
+	if (cred->uid == 0) {
+		have = R_OK | W_OK;
+		if (S_ISDIR(mode) || (mode & 0111))
+			have |= X_OK;
+	} else if (cred->uid == (uint32_t)owner) {
+		have = mode >> 6 & 7;
+	} else if (cred->gid == (uint32_t)(owner >> 32)) {
+		have = mode >> 3 & 7;
+	}
+	return (unsigned int)mask & ~have ? -EACCES : 0;
 }
 
 int fs_setflags(struct inode *ip, uint32_t flags, uint32_t projid)

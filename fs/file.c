@@ -14,6 +14,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,58 @@ void file_accessed(struct inode *ip)
 	 */
 	pmem_store64(fs->pm, ip->off + INODE_ATIME, (uint64_t)now);
 	pmem_flush(fs->pm, ip->off + INODE_ATIME, sizeof(uint64_t));
+	/* Where no fsync will come, it is durable at once. */
+	if (fs->opt.dax == DAX_NEVER)
+		pmem_fence(fs->pm);
+}
+
+void file_sync(struct inode *ip)
+{
+	pmem_flush(ip->fs->pm, ip->off + INODE_ATIME, sizeof(uint64_t));
+	pmem_fence(ip->fs->pm);
+}
+
+int fs_readlink(struct inode *ip, char target[BLOCK_SIZE])
+{
+	uint64_t size, data;
+	int ret = 0;
+
+	rwsem_down_read(&ip->rwsem, LOCK_INODE);
+	size = inode_size(ip);
+	data = inode_data(ip);
+	if (!S_ISLNK(inode_mode(ip))) {
+		ret = -EINVAL;
+	} else if (size >= BLOCK_SIZE || (size > FOLIOFS_INLINE_SYMLINK &&
+					  slot_type(data) != SLOT_DATA)) {
+		ret = fs_damaged(ip->fs, "inode %ju: bad symlink",
+				 (uintmax_t)ip->ino);
+	} else {
+		memcpy(target,
+		       pmem_at(ip->fs->pm,
+			       size > FOLIOFS_INLINE_SYMLINK
+				       ? slot_block(data) << BLOCK_SHIFT
+				       : ip->off +
+						 offsetof(struct foliofs_inode,
+							  symlink)),
+		       size);
+		target[size] = '\0';
+		file_accessed(ip);
+	}
+	rwsem_up_read(&ip->rwsem);
+	return ret;
+}
+
+int fs_may_open(const struct inode *ip, int flags)
+{
+	uint32_t fl = inode_flags(ip);
+	bool write = (flags & O_ACCMODE) != O_RDONLY;
+
+	if ((fl & FOLIOFS_FL_IMMUTABLE) && write)
+		return -EPERM;
+	if ((fl & FOLIOFS_FL_APPEND) &&
+	    ((write && !(flags & O_APPEND)) || (flags & O_TRUNC)))
+		return -EPERM;
+	return 0;
 }
 
 /* Planning. */

@@ -30,6 +30,9 @@ struct dirindex;
 struct itable;
 struct icache;
 
+/* Opcodes that are counted; all that exist are below. */
+#define NR_REQUESTS 64
+
 struct foliofs {
 	struct foliofs_options opt; /* device points to the next field */
 	char *device;
@@ -48,6 +51,7 @@ struct foliofs {
 	_Atomic(bool) read_only;
 	void *session;		      /* struct fuse_session, for ops.c */
 	_Atomic(uint64_t) nr_waiting; /* requests that sleep */
+	_Atomic(uint64_t) nr_requests[NR_REQUESTS]; /* by FUSE opcode */
 };
 
 struct inode {
@@ -122,6 +126,9 @@ static inline uint64_t word_pair(uint32_t low, uint32_t high)
 
 /* Nanoseconds since 1970 now. */
 int64_t time_now(void);
+/* The nearest that media can say: 1677 to 2262. */
+int64_t time_clamp(int64_t sec, uint32_t nsec);
+struct timespec time_split(int64_t ns);
 
 /* mtime and ctime (or ctime alone) of a transaction, in one call. */
 void inode_touch(struct txn *t, const struct inode *ip, bool mtime);
@@ -286,6 +293,10 @@ int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	      uint64_t *ret_len);
 void file_accessed(struct inode *ip);
 void file_close(struct inode *ip); /* the last open is gone */
+void file_sync(struct inode *ip);  /* make atime durable, as all else is */
+int fs_readlink(struct inode *ip, char target[BLOCK_SIZE]);
+/* What open(2) must refuse that permissions do not say; flags are O_*. */
+int fs_may_open(const struct inode *ip, int flags);
 
 /* attr.c: attributes. */
 struct fs_setattr {
@@ -295,6 +306,8 @@ struct fs_setattr {
 	int64_t atime, mtime, ctime; /* ns */
 };
 int fs_setattr(struct inode *ip, const struct fs_setattr *attr);
+/* By the mode bits alone: for kernels that leave permissions to us. */
+int fs_access(const struct inode *ip, const struct cred *cred, int mask);
 int fs_setflags(struct inode *ip, uint32_t flags, uint32_t projid);
 
 /* xattr.c: extended attributes.  These take i_rwsem themselves. */

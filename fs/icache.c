@@ -159,7 +159,7 @@ int inode_get(struct foliofs *fs, uint64_t ino, struct inode **ret_ip)
 {
 	struct icache *ic = fs->icache;
 	struct mutex *shard = shard_of(ic, ino);
-	struct inode *ip, *mine;
+	struct inode *ip, *mine = NULL;
 	int ret;
 
 	mutex_lock(shard);
@@ -315,18 +315,6 @@ int inode_pages(struct inode *ip, int64_t *ret_pages)
 	return 0;
 }
 
-static struct timespec to_timespec(uint64_t ns)
-{
-	int64_t t = (int64_t)ns;
-	int64_t sec = t / 1000000000, rest = t % 1000000000;
-
-	if (rest < 0) {
-		rest += 1000000000;
-		sec--;
-	}
-	return (struct timespec){ .tv_sec = sec, .tv_nsec = rest };
-}
-
 void inode_stat(struct inode *ip, struct stat *st)
 {
 	uint64_t mode = inode_word(ip, INODE_MODE);
@@ -345,9 +333,9 @@ void inode_stat(struct inode *ip, struct stat *st)
 	/* A tree that cannot be counted is reported by whoever reads it. */
 	if (inode_pages(ip, &pages) == 0)
 		st->st_blocks = pages * (int64_t)(BLOCK_SIZE / 512);
-	st->st_atim = to_timespec(inode_word(ip, INODE_ATIME));
-	st->st_mtim = to_timespec(inode_word(ip, INODE_MTIME));
-	st->st_ctim = to_timespec(inode_word(ip, INODE_CTIME));
+	st->st_atim = time_split((int64_t)inode_word(ip, INODE_ATIME));
+	st->st_mtim = time_split((int64_t)inode_word(ip, INODE_MTIME));
+	st->st_ctim = time_split((int64_t)inode_word(ip, INODE_CTIME));
 }
 
 void inode_touch(struct txn *t, const struct inode *ip, bool mtime)
