@@ -265,7 +265,7 @@ int foliofs_mkfs(const struct foliofs_mkfs *opt, struct errmsg *err)
 	if (!ret)
 		ret = pmem_open(opt->device, PMEM_READ_WRITE, opt->granularity,
 				&pm, err);
-	if (ret == -ENOENT)
+	if (ret == -ENOENT && !opt->size)
 		err_set(err, ret, "%s: does not exist; -s SIZE makes a file",
 			opt->device);
 	if (!ret)

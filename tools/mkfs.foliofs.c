@@ -116,17 +116,17 @@ static int parse(struct arguments *a, int argc, char **argv)
 static void say_json(const struct foliofs_superblock *sb, const char *device,
 		     const char *uuid)
 {
-	struct json j;
+	struct out o;
 
-	json_begin(&j, stdout);
-	json_text(&j, "device", device);
-	json_text(&j, "uuid", uuid);
-	json_bytes(&j, "label", sb->label,
-		   strnlen(sb->label, sizeof(sb->label)));
-	json_u64(&j, "block_size", le32_to_cpu(sb->block_size));
-	json_u64(&j, "nr_blocks", le64_to_cpu(sb->nr_blocks));
-	json_u64(&j, "size", le64_to_cpu(sb->nr_blocks) << BLOCK_SHIFT);
-	json_end(&j);
+	out_begin(&o, stdout, true);
+	out_text(&o, "device", device);
+	out_text(&o, "uuid", uuid);
+	out_bytes(&o, "label", sb->label,
+		  strnlen(sb->label, sizeof(sb->label)));
+	out_u64(&o, "block_size", le32_to_cpu(sb->block_size));
+	out_u64(&o, "nr_blocks", le64_to_cpu(sb->nr_blocks));
+	out_u64(&o, "size", le64_to_cpu(sb->nr_blocks) << BLOCK_SHIFT);
+	out_end(&o);
 }
 
 static void say_text(const struct foliofs_superblock *sb, const char *device,

@@ -112,68 +112,104 @@ const char *size_format(uint64_t size, char text[SIZE_TEXT])
 	return text;
 }
 
-void json_begin(struct json *j, FILE *f)
+void out_begin(struct out *o, FILE *f, bool json)
 {
-	*j = (struct json){ .f = f };
-	json_open(j, NULL, '{');
+	*o = (struct out){ .f = f, .json = json };
+	out_open(o, NULL, '{');
 }
 
-void json_end(struct json *j)
+void out_end(struct out *o)
 {
-	json_close(j, '{');
-	fputc('\n', j->f);
-	fflush(j->f);
+	out_close(o, '{');
+	if (o->json)
+		fputc('\n', o->f);
+	fflush(o->f);
 }
 
-static void start_value(struct json *j, const char *key)
+static void start_value(struct out *o, const char *key)
 {
-	if (j->more)
-		fputc(',', j->f);
-	if (j->depth)
-		fprintf(j->f, "\n%*s", (int)(2 * j->depth), "");
-	if (key)
-		fprintf(j->f, "\"%s\": ", key);
-	j->more = true;
+	if (o->json) {
+		if (o->more)
+			fputc(',', o->f);
+		if (o->depth)
+			fprintf(o->f, "\n%*s", (int)(2 * o->depth), "");
+		if (key)
+			fprintf(o->f, "\"%s\": ", key);
+	} else if (o->line) {
+		fprintf(o->f, "%s%s=", o->more ? " " : "", key ? key : "");
+	} else if (key) {
+		fprintf(o->f, "%s: ", key);
+	}
+	o->more = true;
 }
 
-void json_open(struct json *j, const char *key, char bracket)
+static void end_value(struct out *o)
 {
-	start_value(j, key);
-	fputc(bracket, j->f);
-	j->depth++;
-	j->more = false;
+	if (!o->json && !o->line)
+		fputc('\n', o->f);
 }
 
-void json_close(struct json *j, char bracket)
+void out_open(struct out *o, const char *key, char bracket)
 {
-	j->depth--;
-	if (j->more)
-		fprintf(j->f, "\n%*s", (int)(2 * j->depth), "");
-	fputc(bracket == '{' ? '}' : ']', j->f);
-	j->more = true;
+	if (o->json) {
+		start_value(o, key);
+		fputc(bracket, o->f);
+	} else if (key && !o->line) {
+		fprintf(o->f, "%s:\n", key);
+	} else if (!key && o->depth && !o->line) {
+		o->line = o->depth + 1;
+		fputs("  ", o->f);
+	}
+	o->depth++;
+	o->more = false;
 }
 
-void json_u64(struct json *j, const char *key, uint64_t value)
+void out_close(struct out *o, char bracket)
 {
-	start_value(j, key);
-	fprintf(j->f, "%" PRIu64, value);
+	if (o->json) {
+		if (o->more)
+			fprintf(o->f, "\n%*s", (int)(2 * (o->depth - 1)), "");
+		fputc(bracket == '{' ? '}' : ']', o->f);
+	} else if (o->line == o->depth) {
+		fputc('\n', o->f);
+		o->line = 0;
+	}
+	o->depth--;
+	o->more = true;
 }
 
-void json_s64(struct json *j, const char *key, int64_t value)
+void out_u64(struct out *o, const char *key, uint64_t value)
 {
-	start_value(j, key);
-	fprintf(j->f, "%" PRId64, value);
+	start_value(o, key);
+	fprintf(o->f, "%" PRIu64, value);
+	end_value(o);
 }
 
-void json_bool(struct json *j, const char *key, bool value)
+void out_hex(struct out *o, const char *key, uint64_t value)
 {
-	start_value(j, key);
-	fputs(value ? "true" : "false", j->f);
+	start_value(o, key);
+	fprintf(o->f, o->json ? "%" PRIu64 : "%#" PRIx64, value);
+	end_value(o);
 }
 
-void json_text(struct json *j, const char *key, const char *text)
+void out_s64(struct out *o, const char *key, int64_t value)
 {
-	json_bytes(j, key, text, strlen(text));
+	start_value(o, key);
+	fprintf(o->f, "%" PRId64, value);
+	end_value(o);
+}
+
+void out_bool(struct out *o, const char *key, bool value)
+{
+	start_value(o, key);
+	fputs(o->json ? (value ? "true" : "false") : (value ? "yes" : "no"),
+	      o->f);
+	end_value(o);
+}
+
+void out_text(struct out *o, const char *key, const char *text)
+{
+	out_bytes(o, key, text, strlen(text));
 }
 
 /* Bytes of the UTF-8 sequence at @p, or 0 when it is none. */
@@ -200,29 +236,6 @@ static size_t utf8_len(const unsigned char *p, size_t len)
 	return nr;
 }
 
-void json_bytes(struct json *j, const char *key, const void *buf, size_t len)
-{
-	const unsigned char *p = (const unsigned char *)buf;
-
-	start_value(j, key);
-	fputc('"', j->f);
-	while (len > 0) {
-		size_t nr = utf8_len(p, len);
-
-		if (nr == 0)
-			fputs("\\ufffd", j->f);
-		else if (nr == 1 && (*p < 0x20 || *p == 0x7f))
-			fprintf(j->f, "\\u%04x", *p);
-		else if (nr == 1 && (*p == '"' || *p == '\\'))
-			fprintf(j->f, "\\%c", *p);
-		else
-			fwrite(p, 1, nr, j->f);
-		p += nr ? nr : 1;
-		len -= nr ? nr : 1;
-	}
-	fputc('"', j->f);
-}
-
 void print_bytes(FILE *f, const void *buf, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)buf;
@@ -239,4 +252,36 @@ void print_bytes(FILE *f, const void *buf, size_t len)
 		p += nr;
 		len -= nr;
 	}
+}
+
+static void print_json_bytes(FILE *f, const void *buf, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)buf;
+
+	fputc('"', f);
+	while (len > 0) {
+		size_t nr = utf8_len(p, len);
+
+		if (nr == 0)
+			fputs("\\ufffd", f);
+		else if (nr == 1 && (*p < 0x20 || *p == 0x7f))
+			fprintf(f, "\\u%04x", *p);
+		else if (nr == 1 && (*p == '"' || *p == '\\'))
+			fprintf(f, "\\%c", *p);
+		else
+			fwrite(p, 1, nr, f);
+		p += nr ? nr : 1;
+		len -= nr ? nr : 1;
+	}
+	fputc('"', f);
+}
+
+void out_bytes(struct out *o, const char *key, const void *buf, size_t len)
+{
+	start_value(o, key);
+	if (o->json)
+		print_json_bytes(o->f, buf, len);
+	else
+		print_bytes(o->f, buf, len);
+	end_value(o);
 }

@@ -3,7 +3,7 @@
  * tools/text.h - words and numbers for people, and JSON for programs
  *
  * Errors.    The parse functions answer false and leave the result alone.
- * Ownership. A struct json borrows its FILE; json_end() flushes it.
+ * Ownership. A struct out borrows its FILE; out_end() flushes it.
  */
 #ifndef TOOLS_TEXT_H
 #define TOOLS_TEXT_H
@@ -28,23 +28,31 @@ bool number_parse(const char *text, uint64_t *ret_nr);
 #define SIZE_TEXT 24
 const char *size_format(uint64_t size, char text[SIZE_TEXT]);
 
-/* Prints as it goes; the caller sees to it that braces match. */
-struct json {
+/*
+ * One report, as JSON or as plain lines: `key: value`, and what stands in an
+ * array one line a member, `key=value key=value`.  It is printed as it goes;
+ * the caller sees to it that brackets match.
+ */
+struct out {
 	FILE *f;
-	unsigned int depth;
+	bool json;
 	bool more; /* something stands before: a comma is due */
+	unsigned int depth;
+	unsigned int line; /* plain: depth of the member on this line */
 };
-void json_begin(struct json *j, FILE *f);
-void json_end(struct json *j);
+void out_begin(struct out *o, FILE *f, bool json);
+void out_end(struct out *o);
 /* @key is NULL inside an array.  @bracket: '{' or '['. */
-void json_open(struct json *j, const char *key, char bracket);
-void json_close(struct json *j, char bracket);
-void json_u64(struct json *j, const char *key, uint64_t value);
-void json_s64(struct json *j, const char *key, int64_t value);
-void json_bool(struct json *j, const char *key, bool value);
-void json_text(struct json *j, const char *key, const char *text);
-/* Bytes that need not be UTF-8: what is not becomes U+FFFD. */
-void json_bytes(struct json *j, const char *key, const void *buf, size_t len);
+void out_open(struct out *o, const char *key, char bracket);
+void out_close(struct out *o, char bracket);
+void out_u64(struct out *o, const char *key, uint64_t value);
+void out_s64(struct out *o, const char *key, int64_t value);
+void out_bool(struct out *o, const char *key, bool value);
+void out_text(struct out *o, const char *key, const char *text);
+/* A number that is a set of bits or an address: hexadecimal when plain. */
+void out_hex(struct out *o, const char *key, uint64_t value);
+/* Bytes that need not be UTF-8: in JSON what is not becomes U+FFFD. */
+void out_bytes(struct out *o, const char *key, const void *buf, size_t len);
 
 /* Bytes for a terminal: control characters and such as \xNN. */
 void print_bytes(FILE *f, const void *buf, size_t len);

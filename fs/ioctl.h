@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fs/ioctl.h - what a running foliofs answers about itself
+ *
+ * The call goes to any directory of the mount:
+ *
+ *	struct foliofs_ioc_status st;
+ *	ioctl(fd, FOLIOFS_IOC_STATUS, &st);
+ *
+ * A later version only turns reserved fields into fields; a program that
+ * knows version n can read the answer of any version from n on.
+ *
+ * Errors.    -ENOTTY from other filesystems.
+ */
+#ifndef FS_IOCTL_H
+#define FS_IOCTL_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+struct foliofs;
+
+#define FOLIOFS_STATUS_VERSION 1
+#define FOLIOFS_STATUS_KINDS   16
+#define FOLIOFS_STATUS_OPS     64
+
+#define FOLIOFS_STATUS_DAMAGED	 UINT32_C(1) /* something was wrong: see log */
+#define FOLIOFS_STATUS_READ_ONLY UINT32_C(2)
+
+struct foliofs_ioc_status {
+	uint32_t version; /* FOLIOFS_STATUS_VERSION */
+	uint32_t flags;	  /* FOLIOFS_STATUS_* */
+	uint8_t uuid[16];
+	char label[72]; /* terminated */
+	uint32_t pid;	/* of the daemon */
+	uint32_t block_size;
+
+	/* Space, in blocks (chunks where it says so). */
+	uint64_t nr_blocks;
+	uint64_t nr_free;
+	uint64_t nr_reserve;
+	uint64_t nr_shared;
+	uint64_t nr_empty_chunks;
+	uint64_t nr_aside;			/* chunks */
+	uint64_t nr_kind[FOLIOFS_STATUS_KINDS]; /* by enum block_kind */
+
+	uint64_t nr_inodes;
+	uint64_t nr_inodes_cached;
+	uint64_t nr_waiting; /* requests that sleep */
+
+	/* Since the mount. */
+	uint64_t nr_txns;
+	uint64_t nr_words;
+	uint64_t nr_fences;
+	uint64_t nr_settles;
+	uint64_t nr_replayed;
+	uint64_t nr_orphans;
+	uint64_t walk_ns;
+	uint64_t nr_mounts; /* since mkfs */
+
+	/* How it was mounted: the enums of fs/foliofs.h and dax/pmem.h. */
+	uint8_t data, cache, atime, dax, granularity;
+	uint8_t reserved0[3];
+
+	/* Pages lost to machine checks, the first few by media offset. */
+	uint32_t nr_bad;
+	uint32_t bad_size; /* bytes of each */
+	uint64_t bad_off[32];
+
+	/* Requests since the mount, by FUSE opcode (linux/fuse.h). */
+	uint64_t nr_requests[FOLIOFS_STATUS_OPS];
+
+	uint64_t reserved[64];
+};
+
+#define FOLIOFS_IOC_STATUS _IOR('f', 200, struct foliofs_ioc_status)
+
+/* For ops.c, which answers the call.  0 or a negative errno. */
+int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret);
+
+#endif
