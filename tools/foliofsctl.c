@@ -41,7 +41,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
 		return help(stdout);
 	if (strcmp(argv[1], "--version") == 0) {
-		puts("foliofsctl " TOOLS_VERSION);
+		puts("foliofsctl " FOLIOFS_RELEASE);
 		return CTL_OK;
 	}
 	for (size_t i = 0; i < NR_COMMANDS; i++)

@@ -78,7 +78,7 @@ static int take_option(struct arguments *a, int opt)
 		fputs(usage_text, stdout);
 		return EXIT_MADE;
 	case 'V':
-		puts("mkfs.foliofs " TOOLS_VERSION);
+		puts("mkfs.foliofs " FOLIOFS_RELEASE);
 		return EXIT_MADE;
 	default:
 		return bad_usage("unknown option", NULL);

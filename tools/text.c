@@ -120,7 +120,7 @@ void out_begin(struct out *o, FILE *f, bool json)
 
 void out_end(struct out *o)
 {
-	out_close(o, '{');
+	out_close(o, '}');
 	if (o->json)
 		fputc('\n', o->f);
 	fflush(o->f);
@@ -169,7 +169,7 @@ void out_close(struct out *o, char bracket)
 	if (o->json) {
 		if (o->more)
 			fprintf(o->f, "\n%*s", (int)(2 * (o->depth - 1)), "");
-		fputc(bracket == '{' ? '}' : ']', o->f);
+		fputc(bracket, o->f);
 	} else if (o->line == o->depth) {
 		fputc('\n', o->f);
 		o->line = 0;

@@ -42,7 +42,7 @@ struct out {
 };
 void out_begin(struct out *o, FILE *f, bool json);
 void out_end(struct out *o);
-/* @key is NULL inside an array.  @bracket: '{' or '['. */
+/* @key is NULL inside an array.  @bracket: the character itself. */
 void out_open(struct out *o, const char *key, char bracket);
 void out_close(struct out *o, char bracket);
 void out_u64(struct out *o, const char *key, uint64_t value);
