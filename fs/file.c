@@ -450,6 +450,9 @@ static int plan_run(struct change *c, const struct tree_run *run,
 		return add_ext(c, &ext);
 	}
 	if (has_data && run->exclusive && !c->cow) {
+		/* Bytes past the old end are seen by the new size only. */
+		if (c->pos + c->len > c->old_size)
+			txn_direct(c->t);
 		start = run->index << BLOCK_SHIFT;
 		if (start < c->pos)
 			start = c->pos;
@@ -467,6 +470,7 @@ static int plan_run(struct change *c, const struct tree_run *run,
 					 .block = run->block,
 					 .type = SLOT_DATA,
 					 .reuse = true };
+		txn_direct(c->t);
 	} else {
 		ret = take_pages(c, run->index, run->nr, &ext);
 		if (ret)
@@ -497,6 +501,7 @@ static int zero_tail(struct change *c, bool copied)
 	if (run.exclusive) {
 		pmem_zero(c->fs->pm, (run.block << BLOCK_SHIFT) + in,
 			  BLOCK_SIZE - in);
+		txn_direct(c->t);
 		return 0;
 	}
 	if (copied && page_of(c->pos) <= index)

@@ -195,6 +195,7 @@ static int make_inode(struct txn *t, struct inode *dir, const struct cred *cred,
 	if (ret)
 		goto free;
 	pmem_write(fs->pm, m->off, &m->di, sizeof(m->di));
+	txn_direct(t);
 	txn_set64(t, m->off + INODE_MODE, word_pair(m->mode, m->nlink));
 	return 0;
 free:

@@ -138,14 +138,6 @@ static void store_word(struct foliofs *fs, size_t field, uint64_t value)
 	pmem_fence(fs->pm);
 }
 
-static void mark_mounted(struct foliofs *fs)
-{
-	store_word(fs, offsetof(struct foliofs_superblock, nr_mounts),
-		   le64_to_cpu(super(fs)->nr_mounts) + 1);
-	store_word(fs, offsetof(struct foliofs_superblock, state),
-		   FOLIOFS_DIRTY);
-}
-
 static int open_device(struct foliofs *fs, struct errmsg *err)
 {
 	const struct foliofs_options *opt = &fs->opt;
@@ -231,7 +223,8 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 	/* Walking is over: from here on, changes stay in this process. */
 	atomic_store(&fs->read_only, opt->read_only);
 	if (!opt->read_only)
-		mark_mounted(fs);
+		store_word(fs, offsetof(struct foliofs_superblock, state),
+			   FOLIOFS_DIRTY);
 	*ret_fs = fs;
 	return 0;
 fail:

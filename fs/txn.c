@@ -12,7 +12,8 @@
  *	FREE -> BUSY -> LIVE	   [txn_commit, by the owner]
  *	LIVE -> RETIRED -> FREE	   [txn_commit, by whoever commits next]
  *
- * A commit has one fence of its own.  Before it, the committer flushes again
+ * A commit has one fence of its own, and one more before the record if it
+ * wrote anything directly.  Before the first, the committer flushes again
  * what others left unfenced (the words of LIVE lanes, the seq of RETIRED
  * ones), because a fence orders only the flushes of its own processor; what
  * the committer flushed itself needs no second flush.  After the fence, the
@@ -26,6 +27,15 @@
  * first makes durable the seq of R that T (or somebody before) cleared.  So
  * whenever T's record is gone, R's is gone too; and while both are there,
  * replay in order of seq ends with T's value.
+ *
+ * What T wrote directly is in a place that some earlier F freed.  A record R
+ * that names words there is older than F; F's commit saw to it that R is at
+ * least RETIRED, and T's first fence makes that durable before T's record can
+ * be whole.  F itself names no word there (rule J3).
+ *
+ * A torn record must not come alive by carrying the number of the old record
+ * whose remains it is written over: numbers are never used twice, also not
+ * after a remount (journal_open()).
  */
 #include "fs/txn.h"
 
@@ -105,6 +115,7 @@ void txn_begin(struct foliofs *fs, struct txn *t)
 {
 	t->fs = fs;
 	t->alloc_flags = 0;
+	t->direct = false;
 	t->nr_words = 0;
 	vec_init(&t->taken);
 	vec_init(&t->got);
@@ -147,6 +158,7 @@ static int remember_taken(struct txn *t, uint64_t start, uint64_t nr,
 
 	if (ret)
 		return ret;
+	txn_direct(t);
 	ret = vec_push(&t->taken, nr << 1 | chunk);
 	if (ret)
 		t->taken.nr--;
@@ -459,6 +471,13 @@ int txn_commit(struct txn *t)
 	j->stat.nr_words += t->nr_words;
 	mutex_unlock(&j->lock);
 
+	/*
+	 * A record may reach media before the fence says so.  What it leads
+	 * to must be there first, and so must the end of older records: they
+	 * may name words in the place that was written.
+	 */
+	if (t->direct)
+		pmem_fence(fs->pm);
 	write_record(fs, lane_off(j, i), t, l->seq);
 	pmem_fence(fs->pm);
 	/* Committed: from here a crash replays the record. */
@@ -534,6 +553,11 @@ static void replay(struct foliofs *fs, const struct foliofs_lane *rec)
 	}
 }
 
+struct found {
+	struct foliofs_lane rec;
+	uint64_t off; /* of its lane */
+};
+
 static void clear_lane(struct foliofs *fs, uint64_t off)
 {
 	if (pmem_load64(fs->pm, off) == 0)
@@ -544,8 +568,8 @@ static void clear_lane(struct foliofs *fs, uint64_t off)
 
 static int by_seq(const void *a, const void *b)
 {
-	uint64_t x = le64_to_cpu(((const struct foliofs_lane *)a)->seq);
-	uint64_t y = le64_to_cpu(((const struct foliofs_lane *)b)->seq);
+	uint64_t x = le64_to_cpu(((const struct found *)a)->rec.seq);
+	uint64_t y = le64_to_cpu(((const struct found *)b)->rec.seq);
 
 	return x < y ? -1 : x > y;
 }
@@ -557,34 +581,45 @@ static int by_seq(const void *a, const void *b)
  */
 static int recover(struct foliofs *fs, struct journal *j, struct errmsg *err)
 {
-	struct foliofs_lane *rec;
+	struct found *found;
 	unsigned int nr = 0;
 
-	rec = (struct foliofs_lane *)malloc(j->nr_lanes * sizeof(*rec));
-	if (!rec)
+	found = (struct found *)malloc(j->nr_lanes * sizeof(*found));
+	if (!found)
 		return err_set(err, -ENOMEM, "out of memory");
 	for (unsigned int i = 0; i < j->nr_lanes; i++) {
-		if (record_whole(fs, lane_off(j, i), &rec[nr])) {
-			/* Where it came from, in a field nobody reads. */
-			rec[nr].reserved[0] = cpu_to_le64(lane_off(j, i));
+		if (record_whole(fs, lane_off(j, i), &found[nr].rec)) {
+			found[nr].off = lane_off(j, i);
 			nr++;
 		} else {
 			clear_lane(fs, lane_off(j, i));
 		}
 	}
-	qsort(rec, nr, sizeof(*rec), by_seq);
+	qsort(found, nr, sizeof(*found), by_seq);
 	for (unsigned int i = 0; i < nr; i++)
-		replay(fs, &rec[i]);
+		replay(fs, &found[i].rec);
 	pmem_fence(fs->pm);
 	for (unsigned int i = 0; i < nr; i++) {
-		clear_lane(fs, le64_to_cpu(rec[i].reserved[0]));
+		clear_lane(fs, found[i].off);
 		pmem_fence(fs->pm);
 	}
-	if (nr > 0)
-		j->seq = le64_to_cpu(rec[nr - 1].seq);
 	j->stat.nr_replayed = nr;
-	free(rec);
+	free(found);
 	return 0;
+}
+
+/* Sequence numbers start above all that any earlier mount has used. */
+#define SEQ_SHIFT 40
+
+static void count_mount(struct foliofs *fs, struct journal *j)
+{
+	size_t off = offsetof(struct foliofs_superblock, nr_mounts);
+	uint64_t nr = pmem_load64(fs->pm, off) + 1;
+
+	pmem_store64(fs->pm, off, nr);
+	pmem_flush(fs->pm, off, sizeof(nr));
+	pmem_fence(fs->pm);
+	j->seq = nr << SEQ_SHIFT;
 }
 
 int journal_open(struct foliofs *fs, struct errmsg *err)
@@ -592,6 +627,7 @@ int journal_open(struct foliofs *fs, struct errmsg *err)
 	const struct foliofs_superblock *sb =
 		(const struct foliofs_superblock *)pmem_at(fs->pm, 0);
 	struct journal *j;
+	int ret;
 
 	j = (struct journal *)calloc(1, sizeof(*j));
 	if (!j)
@@ -608,7 +644,10 @@ int journal_open(struct foliofs *fs, struct errmsg *err)
 	mutex_init(&j->lock, LOCK_JOURNAL);
 	cond_init(&j->freed);
 	fs->journal = j;
-	return recover(fs, j, err);
+	ret = recover(fs, j, err);
+	if (!ret)
+		count_mount(fs, j);
+	return ret;
 }
 
 void journal_settle(struct foliofs *fs)

@@ -4,16 +4,19 @@
  *
  * A transaction collects 8-byte stores and, beside them, what the allocator
  * has to hear: blocks that were taken, shares that were added, slots that go
- * away.  txn_commit() makes the words durable with one fence and cannot fail;
- * txn_abort() gives everything back.  Exactly one of the two ends it.
+ * away.  txn_commit() makes the words durable, with one fence if there is
+ * nothing but words and with two otherwise; txn_abort() gives everything back.
+ * Exactly one of the two ends it.
  *
  * The record of a committed transaction stays live in its lane until the
  * words it names are durable in place, which later commits see to.  From this
  * follow the rules J1 to J3 that users of this header must keep:
  *
  * J1  A word of something reachable changes only through a transaction.
- * J2  What nothing reaches yet (a taken block, a free inode) is written
- *     directly, before the commit, which also fences it.
+ * J2  What nothing reaches yet (a taken block, a free inode, the bytes behind
+ *     the end of a file) is written directly, before the commit, and the
+ *     transaction is told (txn_direct(); taking a block tells it too): such
+ *     bytes must be durable before the record is.
  * J3  A transaction sets no word inside something it frees, except a word
  *     that whoever takes it again sets by transaction as well.  (Replay of
  *     its live record would otherwise write over the new owner.)
@@ -55,6 +58,7 @@ struct txn_word {
 struct txn {
 	struct foliofs *fs;
 	unsigned int alloc_flags; /* ALLOC_EMERGENCY for what must succeed */
+	bool direct; /* something was written that the words will lead to */
 	unsigned int nr_words;
 	struct txn_word word[FOLIOFS_LANE_WORDS];
 	struct vec taken; /* pairs start, nr | order: undone by abort */
@@ -74,6 +78,12 @@ uint64_t txn_get64(const struct txn *t, uint64_t off);
 static inline unsigned int txn_room(const struct txn *t)
 {
 	return FOLIOFS_LANE_WORDS - t->nr_words;
+}
+
+/* Bytes were written that only this transaction makes reachable. */
+static inline void txn_direct(struct txn *t)
+{
+	t->direct = true;
 }
 
 /* alloc_take() and friends, remembered for abort. */
