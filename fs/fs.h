@@ -49,6 +49,7 @@ struct foliofs {
 	uint64_t walk_ns;
 	_Atomic(bool) damaged; /* something on media was wrong */
 	_Atomic(bool) read_only;
+	bool quiet; /* a checker that reports damage itself */
 	void *session;		      /* struct fuse_session, for ops.c */
 	_Atomic(uint64_t) nr_waiting; /* requests that sleep */
 	_Atomic(uint64_t) nr_requests[NR_REQUESTS]; /* by FUSE opcode */
@@ -330,6 +331,8 @@ struct xattr_init {
 };
 int xattr_build(struct txn *t, const struct xattr_init *init, unsigned int nr,
 		uint64_t *ret_root);
+/* Are the attributes at @root whole?  -EUCLEAN if not.  For the checker. */
+int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root);
 /* Drop security.capability, if it is there. */
 int xattr_kill_caps(struct txn *t, struct inode *ip) __must_hold(ip->rwsem);
 

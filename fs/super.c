@@ -29,7 +29,7 @@ int fs_damaged(struct foliofs *fs, const char *fmt, ...)
 	va_list ap;
 
 	atomic_store(&fs->damaged, true);
-	if (atomic_fetch_add(&nr, 1) >= MAX_COMPLAINTS)
+	if (fs->quiet || atomic_fetch_add(&nr, 1) >= MAX_COMPLAINTS)
 		return -EUCLEAN;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);

@@ -189,6 +189,21 @@ static int record_find(const struct run *run, const char *name,
 	return ret;
 }
 
+int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root)
+{
+	struct inode inode = { .fs = fs, .ino = ino };
+	struct record rec;
+	struct run run;
+	int ret;
+
+	ret = run_open(&inode, root, &run);
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; (ret = record_next(&run, i, &rec)) == 1; i++)
+		;
+	return ret;
+}
+
 int xattr_get_locked(struct inode *ip, const char *name, void *buf, size_t size)
 {
 	uint64_t root = inode_word(ip, INODE_XATTR);
