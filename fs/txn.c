@@ -522,25 +522,27 @@ static bool word_allowed(const struct foliofs *fs, uint64_t off)
 	return off >= fs->data_start << BLOCK_SHIFT && off < copy;
 }
 
-static bool record_whole(const struct foliofs *fs, uint64_t off,
-			 struct foliofs_lane *ret)
+enum record_state journal_record(const struct foliofs *fs, uint64_t off,
+				 struct foliofs_lane *ret)
 {
 	uint32_t nr, crc;
 	size_t len;
 
 	memcpy(ret, pmem_at(fs->pm, off), sizeof(*ret));
 	nr = le32_to_cpu(ret->nr);
-	if (le64_to_cpu(ret->seq) == 0 || nr == 0 || nr > FOLIOFS_LANE_WORDS)
-		return false;
+	if (le64_to_cpu(ret->seq) == 0)
+		return RECORD_NONE;
+	if (nr == 0 || nr > FOLIOFS_LANE_WORDS)
+		return RECORD_TORN;
 	len = offsetof(struct foliofs_lane, word) + nr * sizeof(ret->word[0]);
 	crc = le32_to_cpu(ret->crc);
 	ret->crc = cpu_to_le32(0);
 	if (pmem_crc32c(ret, len) != crc)
-		return false;
+		return RECORD_TORN;
 	for (uint32_t i = 0; i < nr; i++)
 		if (!word_allowed(fs, le64_to_cpu(ret->word[i].off)))
-			return false;
-	return true;
+			return RECORD_STRAY;
+	return RECORD_WHOLE;
 }
 
 static void replay(struct foliofs *fs, const struct foliofs_lane *rec)
@@ -588,7 +590,8 @@ static int recover(struct foliofs *fs, struct journal *j, struct errmsg *err)
 	if (!found)
 		return err_set(err, -ENOMEM, "out of memory");
 	for (unsigned int i = 0; i < j->nr_lanes; i++) {
-		if (record_whole(fs, lane_off(j, i), &found[nr].rec)) {
+		if (journal_record(fs, lane_off(j, i), &found[nr].rec) ==
+		    RECORD_WHOLE) {
 			found[nr].off = lane_off(j, i);
 			nr++;
 		} else {

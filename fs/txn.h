@@ -122,6 +122,16 @@ int journal_open(struct foliofs *fs, struct errmsg *err);
 void journal_settle(struct foliofs *fs);
 void journal_close(struct foliofs *fs);
 
+/* What a lane holds, for recovery and for the checker. */
+enum record_state {
+	RECORD_NONE,  /* retired, or never used */
+	RECORD_TORN,  /* not finished: it never happened */
+	RECORD_STRAY, /* whole, but with words where none may be */
+	RECORD_WHOLE, /* to be replayed */
+};
+enum record_state journal_record(const struct foliofs *fs, uint64_t off,
+				 struct foliofs_lane *ret);
+
 struct journal_stat {
 	uint64_t nr_txns, nr_words, nr_settles, nr_replayed;
 };
