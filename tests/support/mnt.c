@@ -288,7 +288,7 @@ static const struct mnt_kind kinds[] = {
 	  foliofs_mount, foliofs_kill, foliofs_fsck },
 	{ "xfs", MNT_XFS | MNT_REMOUNT | MNT_CRASH, 320 << 20, xfs_make,
 	  kernel_mount, kernel_kill, xfs_fsck },
-	{ "ext4", MNT_EXT4 | MNT_REMOUNT | MNT_CRASH, 64 << 20, ext4_make,
+	{ "ext4", MNT_EXT4 | MNT_REMOUNT | MNT_CRASH, 256 << 20, ext4_make,
 	  kernel_mount, kernel_kill, ext4_fsck },
 	{ "tmpfs", MNT_TMPFS, 0, NULL, tmpfs_mount, NULL, NULL },
 	{ "dir", 0, 0, NULL, dir_mount, NULL, NULL },
