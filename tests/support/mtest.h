@@ -103,17 +103,20 @@ void settle(void);
  * A block that runs in a child as another user, without any capability.  The
  * checks inside count.
  */
-#define AS_USER(uid) \
-	for (int as_ = mtest_as((uid), (uid)); as_; as_ = mtest_as_end())
-#define AS_USER_GROUP(uid, gid) \
-	for (int as_ = mtest_as((uid), (gid)); as_; as_ = mtest_as_end())
+#define AS_USER(uid)		MTEST_AS(MTEST_VAR(__LINE__), uid, uid)
+#define AS_USER_GROUP(uid, gid) MTEST_AS(MTEST_VAR(__LINE__), uid, gid)
 /* A block in a child, as whoever we are. */
-#define IN_CHILD for (int as_ = mtest_as(0, 0); as_; as_ = mtest_as_end())
+#define IN_CHILD MTEST_AS(MTEST_VAR(__LINE__), 0, 0)
 
 #define NOBODY 65534
 
 /* --- behind the macros -----------------------------------------------------
  */
+
+#define MTEST_VAR(line)	 MTEST_VAR_(line)
+#define MTEST_VAR_(line) as_##line
+#define MTEST_AS(var, uid, gid) \
+	for (int var = mtest_as((uid), (gid)); var; var = mtest_as_end())
 
 #define MTEST_CMP(a, op, b)                                                 \
 	do {                                                                \
