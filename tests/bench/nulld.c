@@ -53,6 +53,7 @@ static struct {
 	char *map;
 	uint64_t size[MAX_DATA]; /* what stat says; not exact under threads */
 	char letter[NR_NAMES];	 /* 'f' or 'r' when it exists, else 0 */
+	uint32_t nr_names;	 /* no number from here on was ever used */
 	struct fuse_session *se;
 } nd = { .nr_threads = 1, .nr_data = 1, .file_size = UINT64_C(64) << 20 };
 
@@ -159,8 +160,11 @@ static void nd_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	if (ino >= NODE_NAME)
+	if (ino >= NODE_NAME) {
 		nd.letter[node_nr(ino)] = name[0];
+		if (nd.nr_names <= node_nr(ino))
+			nd.nr_names = node_nr(ino) + 1;
+	}
 	node_entry(ino, &e);
 	file_open(fi);
 	fuse_reply_create(req, &e, fi);
@@ -273,7 +277,7 @@ static void list(fuse_req_t req, size_t size, off_t off, bool plus)
 	struct fuse_entry_param e;
 	size_t used = 0, len;
 
-	for (uint32_t nr = (uint32_t)off; buf && nr < NR_NAMES; nr++) {
+	for (uint32_t nr = (uint32_t)off; buf && nr < nd.nr_names; nr++) {
 		if (!nd.letter[nr])
 			continue;
 		snprintf(name, sizeof(name), "%c%06u", nd.letter[nr], nr);
