@@ -52,10 +52,11 @@ static struct {
 	uint64_t file_size; /* a power of two */
 	char *map;
 	uint64_t size[MAX_DATA]; /* what stat says; not exact under threads */
-	char letter[NR_NAMES];	 /* 'f' or 'r' when it exists, else 0 */
-	uint32_t nr_names;	 /* no number from here on was ever used */
 	struct fuse_session *se;
 } nd = { .nr_threads = 1, .nr_data = 1, .file_size = UINT64_C(64) << 20 };
+
+static char letter[NR_NAMES]; /* 'f' or 'r' when it exists, else 0 */
+static uint32_t nr_names;     /* no number from here on was ever used */
 
 /* The node that a name can mean, whether it exists or not; 0: no such name. */
 static fuse_ino_t name_node(const char *name)
@@ -79,7 +80,7 @@ static uint32_t node_nr(fuse_ino_t ino)
 
 static bool name_exists(const char *name, fuse_ino_t ino)
 {
-	return ino && (ino < NODE_NAME || nd.letter[node_nr(ino)] == name[0]);
+	return ino && (ino < NODE_NAME || letter[node_nr(ino)] == name[0]);
 }
 
 static void node_stat(fuse_ino_t ino, struct stat *st)
@@ -161,9 +162,9 @@ static void nd_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		return;
 	}
 	if (ino >= NODE_NAME) {
-		nd.letter[node_nr(ino)] = name[0];
-		if (nd.nr_names <= node_nr(ino))
-			nd.nr_names = node_nr(ino) + 1;
+		letter[node_nr(ino)] = name[0];
+		if (nr_names <= node_nr(ino))
+			nr_names = node_nr(ino) + 1;
 	}
 	node_entry(ino, &e);
 	file_open(fi);
@@ -189,7 +190,7 @@ static void nd_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	(void)parent;
 	if (there)
-		nd.letter[node_nr(ino)] = 0;
+		letter[node_nr(ino)] = 0;
 	fuse_reply_err(req, there ? 0 : ENOENT);
 }
 
@@ -204,7 +205,7 @@ static void nd_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	(void)parent;
 	(void)newparent;
 	if (same)
-		nd.letter[node_nr(ino)] = newname[0];
+		letter[node_nr(ino)] = newname[0];
 	fuse_reply_err(req, same ? 0 : EPERM);
 }
 
@@ -277,10 +278,10 @@ static void list(fuse_req_t req, size_t size, off_t off, bool plus)
 	struct fuse_entry_param e;
 	size_t used = 0, len;
 
-	for (uint32_t nr = (uint32_t)off; buf && nr < nd.nr_names; nr++) {
-		if (!nd.letter[nr])
+	for (uint32_t nr = (uint32_t)off; buf && nr < nr_names; nr++) {
+		if (!letter[nr])
 			continue;
-		snprintf(name, sizeof(name), "%c%06u", nd.letter[nr], nr);
+		snprintf(name, sizeof(name), "%c%06u", letter[nr], nr);
 		node_entry(NODE_NAME + nr, &e);
 		len = plus ? fuse_add_direntry_plus(req, buf + used,
 						    size - used, name, &e,
