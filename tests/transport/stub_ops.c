@@ -11,6 +11,7 @@
  *   info     what arrived that only the raw requests say
  *
  * The device is any file; it says "dirty" while open and "clean" afterwards.
+ * One with "deadly" in its name ends the daemon at once.
  */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
@@ -80,6 +81,8 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 
 	if (!fs)
 		return -ENOMEM;
+	if (strstr(opt->device, "deadly"))
+		_exit(0);
 	fs->fd = open(opt->device, O_RDWR | O_CLOEXEC);
 	if (fs->fd == -1) {
 		free(fs);

@@ -72,6 +72,11 @@ def daemon_pid(device):
     return None
 
 
+def signal_pending(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return re.search(r"ShdPnd:\s*0*[1-9a-f]", f.read())
+
+
 def thread_names(pid):
     names = []
     for tid in os.listdir(f"/proc/{pid}/task"):
@@ -438,6 +443,12 @@ class Refuses(DaemonTest):
         self.mount()
         self.info()
 
+    def test_daemon_that_dies_early(self):
+        done = self.run_daemon(self.dir + "/deadly", self.mnt)
+        self.assertEqual(done.returncode, 32)
+        self.assertEqual(done.stderr, "foliofs: the daemon ended before the "
+                         "mount answered: see what it says with -f\n")
+
     def test_option_without_argument(self):
         done = self.run_daemon(self.dev, self.mnt, "-o")
         self.assertEqual(done.returncode, 1)
@@ -515,8 +526,7 @@ class Ends(DaemonTest):
     def test_and_leaves_a_later_mount_alone(self):
         self.mount()
         fd = self.open("data")
-        os.kill(self.pid, signal.SIGTERM)
-        until(lambda: not mountinfo(self.mnt), "still mounted")
+        subprocess.run(["umount", "-l", self.mnt], check=True)
         first, self.pid = self.pid, None
         other = self.dir + "/dev2"
         with open(other, "w"):
@@ -525,6 +535,8 @@ class Ends(DaemonTest):
         self.assertEqual(done.returncode, 0)
         second = daemon_pid(other)
         os.kill(first, signal.SIGTERM)
+        until(lambda: not signal_pending(first), "signal not taken")
+        os.kill(first, signal.SIGTERM)
         self.pid = first
         self.assertEqual(self.wait_exit(), 0)
         self.assertIn(other, mountinfo(self.mnt))
@@ -532,6 +544,14 @@ class Ends(DaemonTest):
         self.pid = second
         os.kill(self.pid, signal.SIGTERM)
         self.assertEqual(self.wait_exit(), 0)
+
+
+    def test_by_force_with_auto_unmount(self):
+        self.mount("auto_unmount")
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self.pid = None
+        until(lambda: not mountinfo(self.mnt), "still mounted")
 
 
 class Waiting(DaemonTest):
