@@ -238,6 +238,19 @@ static void serve(struct daemon *d)
 }
 
 /*
+ * Unmounting in libfuse's way frees the name of the mount point, but goes by
+ * that name: not while the connection lives and something else may be there.
+ */
+static void session_close(struct fuse_session *se)
+{
+	struct pollfd pfd = { .fd = fuse_session_fd(se) };
+
+	if (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR)
+		fuse_session_unmount(se);
+	fuse_session_destroy(se);
+}
+
+/*
  * End everything, in whatever state it is.  If a request does not end, the
  * process has to, with the device as a crash would leave it.
  */
@@ -259,7 +272,7 @@ static int daemon_stop(struct daemon *d)
 		conn_destroy(&d->conn);
 	transport_close(d->tr);
 	if (d->se)
-		fuse_session_destroy(d->se);
+		session_close(d->se);
 	if (d->fs)
 		foliofs_close(d->fs);
 	mount_free(&d->mount);
