@@ -314,7 +314,8 @@ int fs_setflags(struct inode *ip, uint32_t flags, uint32_t projid);
 
 /* xattr.c: extended attributes.  These take i_rwsem themselves. */
 int xattr_get(struct inode *ip, const char *name, void *buf, size_t size);
-int xattr_list(struct inode *ip, char *buf, size_t size);
+/* @trusted: with the names that only CAP_SYS_ADMIN may see. */
+int xattr_list(struct inode *ip, char *buf, size_t size, bool trusted);
 int xattr_set(struct inode *ip, const char *name, const void *value,
 	      size_t size, int flags, bool kill_sgid);
 int xattr_remove(struct inode *ip, const char *name);

@@ -818,7 +818,9 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	char *buf = ip ? xattr_buf(req, ip, size) : NULL;
 
 	if (buf)
-		reply_xattr(req, ip, buf, size, xattr_list(ip, buf, size));
+		reply_xattr(
+			req, ip, buf, size,
+			xattr_list(ip, buf, size, fuse_req_ctx(req)->uid == 0));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)

@@ -22,6 +22,7 @@
 #include "fs/fs.h"
 
 #define CAPABILITY "security.capability"
+#define TRUSTED	   "trusted."
 
 /* A run on media, with a header that was found to be sane. */
 struct run {
@@ -229,10 +230,10 @@ int xattr_get_locked(struct inode *ip, const char *name, void *buf, size_t size)
 	return (int)rec.value_len;
 }
 
-static int list_locked(struct inode *ip, char *buf, size_t size)
+static int list_locked(struct inode *ip, char *buf, size_t size, bool trusted)
 	__must_hold_shared(ip->rwsem);
 
-static int list_locked(struct inode *ip, char *buf, size_t size)
+static int list_locked(struct inode *ip, char *buf, size_t size, bool trusted)
 {
 	uint64_t root = inode_word(ip, INODE_XATTR);
 	struct record rec;
@@ -246,6 +247,9 @@ static int list_locked(struct inode *ip, char *buf, size_t size)
 	if (ret)
 		return ret;
 	for (uint32_t i = 0; (ret = record_next(&run, i, &rec)) == 1; i++) {
+		if (!trusted &&
+		    strncmp(rec.name, TRUSTED, strlen(TRUSTED)) == 0)
+			continue;
 		if (size != 0) {
 			if (rec.name_len + 1u > size - len)
 				return -ERANGE;
@@ -547,8 +551,7 @@ static bool is_acl(const char *name)
 /* The kernel has looked already; what it has no rule for is refused here. */
 static int name_check(const struct inode *ip, const char *name)
 {
-	static const char *const prefix[] = { "user.", "trusted.",
-					      "security." };
+	static const char *const prefix[] = { "user.", TRUSTED, "security." };
 
 	if (strlen(name) > XATTR_NAME_MAX || *name == '\0')
 		return -ERANGE;
@@ -585,12 +588,12 @@ int xattr_get(struct inode *ip, const char *name, void *buf, size_t size)
 	return ret;
 }
 
-int xattr_list(struct inode *ip, char *buf, size_t size)
+int xattr_list(struct inode *ip, char *buf, size_t size, bool trusted)
 {
 	int ret;
 
 	rwsem_down_read(&ip->rwsem, LOCK_INODE);
-	ret = list_locked(ip, buf, size);
+	ret = list_locked(ip, buf, size, trusted);
 	rwsem_up_read(&ip->rwsem);
 	return ret;
 }

@@ -123,7 +123,7 @@ static void expect_text(const char *name, const char *text)
 
 static bool listed(const char *name)
 {
-	int len = xattr_list(file, out, sizeof(out));
+	int len = xattr_list(file, out, sizeof(out), true);
 
 	cr_assert_geq(len, 0);
 	for (const char *p = out; p < out + len; p += strlen(p) + 1)
@@ -138,8 +138,8 @@ Test(xattr, none_at_first)
 {
 	cr_expect_eq(xattr_get(file, "user.a", out, sizeof(out)), -ENODATA);
 	cr_expect_eq(xattr_get(file, "user.a", NULL, 0), -ENODATA);
-	cr_expect_eq(xattr_list(file, out, sizeof(out)), 0);
-	cr_expect_eq(xattr_list(file, NULL, 0), 0);
+	cr_expect_eq(xattr_list(file, out, sizeof(out), true), 0);
+	cr_expect_eq(xattr_list(file, NULL, 0, true), 0);
 	cr_expect_eq(xattr_remove(file, "user.a"), -ENODATA);
 	cr_expect_eq(inode_word(file, INODE_XATTR), 0);
 }
@@ -176,8 +176,8 @@ Test(xattr, a_buffer_too_small_is_told)
 	cr_assert_eq(set("user.a", "value", 0), 0);
 	cr_expect_eq(xattr_get(file, "user.a", out, 4), -ERANGE);
 	cr_expect_eq(xattr_get(file, "user.a", out, 5), 5);
-	cr_expect_eq(xattr_list(file, out, 6), -ERANGE);
-	cr_expect_eq(xattr_list(file, out, 7), 7);
+	cr_expect_eq(xattr_list(file, out, 6, true), -ERANGE);
+	cr_expect_eq(xattr_list(file, out, 7, true), 7);
 	cr_expect_str_eq(out, "user.a");
 }
 
@@ -221,6 +221,17 @@ Test(xattr, names)
 	cr_expect_eq(set("security.a", "s", 0), 0);
 	expect_text("trusted.a", "t");
 	expect_text("security.a", "s");
+}
+
+Test(xattr, trusted_names_are_listed_to_the_trusted)
+{
+	cr_assert_eq(set("user.a", "1", 0), 0);
+	cr_assert_eq(set("trusted.b", "2", 0), 0);
+	cr_assert_eq(set("security.c", "3", 0), 0);
+	cr_expect_eq(xattr_list(file, NULL, 0, true), 28);
+	cr_expect_eq(xattr_list(file, NULL, 0, false), 18);
+	cr_expect_eq(xattr_list(file, out, 18, false), 18);
+	cr_expect_arr_eq(out, "user.a\0security.c", 18);
 }
 
 Test(xattr, a_name_is_not_its_beginning)
@@ -299,10 +310,10 @@ static void expect_every(unsigned int nr, unsigned int step)
 
 static unsigned int nr_listed(void)
 {
-	int len = xattr_list(file, out, sizeof(out));
+	int len = xattr_list(file, out, sizeof(out), true);
 	unsigned int nr = 0;
 
-	cr_assert_eq(xattr_list(file, NULL, 0), len);
+	cr_assert_eq(xattr_list(file, NULL, 0, true), len);
 	for (int i = 0; i < len; i++)
 		nr += out[i] == '\0';
 	return nr;
@@ -396,7 +407,7 @@ Test(xattr, full_device_lets_go)
 	cr_expect_eq(xattr_remove(file, "user.b"), 0);
 	expect_text("user.a", "new");
 	cr_expect_eq(xattr_remove(file, "user.a"), 0);
-	cr_expect_eq(xattr_list(file, NULL, 0), 0);
+	cr_expect_eq(xattr_list(file, NULL, 0, true), 0);
 }
 
 Test(xattr, ctime_moves_and_mtime_does_not)
@@ -524,7 +535,8 @@ static void expect_damaged(const char *what)
 	uint64_t before = nr_free();
 
 	atomic_store(&fs->damaged, false);
-	cr_expect_eq(xattr_list(file, out, sizeof(out)), -EUCLEAN, "%s", what);
+	cr_expect_eq(xattr_list(file, out, sizeof(out), true), -EUCLEAN, "%s",
+		     what);
 	cr_expect_eq(xattr_get(file, "user.none", out, sizeof(out)), -EUCLEAN,
 		     "%s", what);
 	cr_expect_eq(set("user.new", "x", 0), -EUCLEAN, "%s", what);
@@ -692,8 +704,8 @@ static void one_wild_run(uint64_t *seed)
 	for (uint64_t n = rnd(seed) % 4 + 1; n > 0; n--)
 		bad[rnd(seed) % sizeof(bad)] = (unsigned char)rnd(seed);
 	pmem_write(fs->pm, off, bad, sizeof(bad));
-	(void)xattr_list(file, out, rnd(seed) % sizeof(out));
-	(void)xattr_list(file, NULL, 0);
+	(void)xattr_list(file, out, rnd(seed) % sizeof(out), true);
+	(void)xattr_list(file, NULL, 0, true);
 	for (unsigned int i = 0; i < 4; i++) {
 		char name[] = { 'u', 's', 'e', 'r', '.', (char)('a' + i), 0 };
 
