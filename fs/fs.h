@@ -42,6 +42,7 @@ struct foliofs {
 	struct itable *itable;
 	struct icache *icache;
 	struct mutex rename_lock;
+	struct inode *root; /* the kernel never looks it up: ours to hold */
 	uint64_t nr_blocks;
 	uint64_t data_start; /* first block that slots may point to */
 	uint64_t hash_seed;  /* of directory indexes, per mount */

@@ -218,6 +218,8 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 		goto fail;
 	}
 	ret = walk_mount(fs, err);
+	if (!ret)
+		ret = inode_get(fs, FOLIOFS_ROOT_INO, &fs->root);
 	if (ret)
 		goto fail;
 	/* Walking is over: from here on, changes stay in this process. */
