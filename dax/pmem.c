@@ -5,14 +5,18 @@
  * Nothing else in the project includes libpmem2.h, and nothing else has a
  * pointer to media that it may store through.
  *
- * With PAGE granularity a flush only remembers its range, per thread; the
- * fence syncs one range that covers them all.  The kernel writes just the
- * dirty pages of it, and one call costs one commit of the filesystem below.
+ * With PAGE granularity a flush only remembers its range, per thread and
+ * device; the fence syncs one range that covers them all.  The kernel writes
+ * just the dirty pages of it, and one call costs one commit of the filesystem
+ * below.  The sync is our own msync(2), because libpmem2 does not report that
+ * it failed.  The kernel reports a failure once and may then take the pages
+ * for clean, so the device is not trusted again until it is opened anew.
  *
- * A machine check arrives as SIGBUS.  The handler maps zeros over the page,
- * so that the instruction can go on, and marks the thread.  It uses nothing
- * that is not async-signal-safe: the tables it touches are static arrays of
- * atomics.
+ * A machine check arrives as SIGBUS.  The handler lists the page as lost,
+ * maps zeros over it, so that the instruction can go on, and marks the thread.
+ * In this order: whoever reads or stores zeros there can find the page in the
+ * list afterwards.  It uses nothing that is not async-signal-safe: the tables
+ * it touches are arrays of atomics.
  */
 #include "dax/pmem.h"
 
@@ -39,6 +43,8 @@
 /* A device with more bad pages than this is reported as bad altogether. */
 #define NR_BAD 4096
 
+#define NOT_A_DEVICE "not a regular file or devdax device"
+
 /* Open devices at once in a process; only tests open more than one. */
 #define NR_MAPS 16
 
@@ -55,7 +61,10 @@ struct device {
 	pmem2_memset_fn memset_fn;
 	pmem2_flush_fn flush_fn;
 	pmem2_drain_fn drain_fn;
+	unsigned int slot; /* in maps[] */
+	uint64_t serial;   /* of all devices ever opened; 0 is none */
 	_Atomic(uint64_t) nr_fences;
+	_Atomic(int) sync_error; /* negative errno of the first failure */
 	struct pmem_recorder rec;
 	_Atomic(uint64_t) bad[NR_BAD]; /* offset of the page, plus one */
 };
@@ -65,13 +74,19 @@ static _Atomic(struct device *) maps[NR_MAPS];
 static struct sigaction old_sigbus;
 static pthread_once_t sigbus_once = PTHREAD_ONCE_INIT;
 
+/* Pages lost on all devices; what an operation compares with its start. */
+static _Atomic(unsigned int) nr_lost;
+static _Thread_local unsigned int nr_lost_begin;
 static _Thread_local volatile sig_atomic_t fault_pending;
 
-/* PAGE granularity: what this thread flushed since its last fence. */
+/*
+ * PAGE granularity: what this thread flushed since its last fence, by slot.
+ * Another serial is what a device that was closed has left behind.
+ */
 static _Thread_local struct {
-	const struct device *dev;
+	uint64_t serial;
 	uint64_t start, end;
-} page_flush;
+} unsynced[NR_MAPS];
 
 static struct device *device_of(struct pmem *pm)
 {
@@ -85,14 +100,33 @@ static const struct device *const_device_of(const struct pmem *pm)
 
 static bool is_bad(const struct device *dev, uint64_t page)
 {
-	unsigned int nr = atomic_load(&dev->pm.nr_bad);
-
-	if (nr > NR_BAD)
+	if (atomic_load(&dev->pm.nr_bad) > NR_BAD)
 		return true;
-	for (unsigned int i = 0; i < nr; i++)
-		if (atomic_load(&dev->bad[i]) == page + 1)
+	for (unsigned int i = 0; i < NR_BAD; i++) {
+		uint64_t bad = atomic_load(&dev->bad[i]);
+
+		if (bad == page + 1)
 			return true;
+		if (bad == 0)
+			break;
+	}
 	return false;
+}
+
+/* Several threads may meet the same page at once: it is listed once. */
+static void list_lost(struct device *dev, uint64_t page)
+{
+	for (unsigned int i = 0; i < NR_BAD; i++) {
+		uint64_t old = 0;
+
+		if (atomic_compare_exchange_strong(&dev->bad[i], &old,
+						   page + 1))
+			break;
+		if (old == page + 1)
+			return;
+	}
+	atomic_fetch_add(&dev->pm.nr_bad, 1);
+	atomic_fetch_add(&nr_lost, 1);
 }
 
 /* Runs in the signal handler. */
@@ -101,22 +135,31 @@ static bool replace_page(struct device *dev, uintptr_t addr)
 	uintptr_t base = (uintptr_t)dev->rw;
 	uint64_t page = (addr - base) & ~(dev->alignment - 1);
 	uint64_t len = dev->alignment;
-	unsigned int slot;
 	void *p;
 
 	if (page + len > dev->pm.size)
 		len = dev->pm.size - page;
+	list_lost(dev, page);
 	p = mmap(dev->rw + page, len, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	if (p == MAP_FAILED)
 		return false;
-	if (!is_bad(dev, page)) {
-		slot = atomic_fetch_add(&dev->pm.nr_bad, 1);
-		if (slot < NR_BAD)
-			atomic_store(&dev->bad[slot], page + 1);
-	}
 	fault_pending = 1;
 	return true;
+}
+
+/* Not ours: what would have happened without us. */
+static void pass_on(int sig, siginfo_t *si, void *uc)
+{
+	if (old_sigbus.sa_flags & SA_SIGINFO) {
+		old_sigbus.sa_sigaction(sig, si, uc);
+	} else if (old_sigbus.sa_handler == SIG_DFL ||
+		   old_sigbus.sa_handler == SIG_IGN) {
+		signal(SIGBUS, SIG_DFL);
+		raise(SIGBUS);
+	} else {
+		old_sigbus.sa_handler(sig);
+	}
 }
 
 static void on_sigbus(int sig, siginfo_t *si, void *uc)
@@ -137,13 +180,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *uc)
 		break;
 	}
 	errno = saved;
-	/* Not ours: what would have happened without us. */
-	if ((old_sigbus.sa_flags & SA_SIGINFO) && old_sigbus.sa_sigaction) {
-		old_sigbus.sa_sigaction(sig, si, uc);
-		return;
-	}
-	signal(SIGBUS, SIG_DFL);
-	raise(SIGBUS);
+	pass_on(sig, si, uc);
 }
 
 static void install_sigbus(void)
@@ -157,10 +194,14 @@ static void install_sigbus(void)
 
 static int publish(struct device *dev)
 {
+	static _Atomic(uint64_t) nr_opened;
+
 	pthread_once(&sigbus_once, install_sigbus);
-	for (int i = 0; i < NR_MAPS; i++) {
+	dev->serial = atomic_fetch_add(&nr_opened, 1) + 1;
+	for (unsigned int i = 0; i < NR_MAPS; i++) {
 		struct device *none = NULL;
 
+		dev->slot = i;
 		if (atomic_compare_exchange_strong(&maps[i], &none, dev))
 			return 0;
 	}
@@ -209,14 +250,15 @@ static int open_fd(struct device *dev, const char *path, struct errmsg *err)
 			       "from it with -o dax, or a devdax namespace",
 			       path);
 	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
-		return err_set(err, -EINVAL,
-			       "%s: not a regular file or devdax device", path);
+		return err_set(err, -EINVAL, "%s: " NOT_A_DEVICE, path);
 	if (flock(dev->fd, (rw ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0)
 		return err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			       "%s: in use by another mount, mkfs or fsck",
 			       path);
 	return 0;
 }
+
+static const char granularity_env[] = "PMEM2_FORCE_GRANULARITY";
 
 /*
  * On tmpfs there is nothing to sync to, so libpmem2's answer (PAGE) would
@@ -230,23 +272,52 @@ static bool is_tmpfs(int fd)
 	       (unsigned long)sfs.f_type == TMPFS_MAGIC;
 }
 
-static int force_granularity(const struct device *dev,
-			     enum pmem_granularity want)
+static const char *forced_granularity(const struct device *dev,
+				      enum pmem_granularity want)
 {
-	static const char env[] = "PMEM2_FORCE_GRANULARITY";
-	const char *value = NULL;
+	switch (want) {
+	case PMEM_BYTE:
+		return "BYTE";
+	case PMEM_CACHE_LINE:
+		return "CACHE_LINE";
+	case PMEM_PAGE:
+		return "PAGE";
+	case PMEM_GRANULARITY_AUTO:
+		break;
+	}
+	if (!getenv(granularity_env) && is_tmpfs(dev->fd))
+		return "CACHE_LINE";
+	return NULL;
+}
 
-	if (want == PMEM_BYTE)
-		value = "BYTE";
-	else if (want == PMEM_CACHE_LINE)
-		value = "CACHE_LINE";
-	else if (want == PMEM_PAGE)
-		value = "PAGE";
-	else if (!getenv(env) && is_tmpfs(dev->fd))
-		value = "CACHE_LINE";
-	if (value && setenv(env, value, 1) != 0)
-		return -errno;
-	return 0;
+/*
+ * libpmem2 asks the environment, when it maps.  What we put there must be gone
+ * afterwards: the next device is another one.
+ */
+static int map_forced(struct device *dev, const struct pmem2_config *cfg,
+		      enum pmem_granularity want)
+{
+	const char *value = forced_granularity(dev, want);
+	const char *env = getenv(granularity_env);
+	char *old = NULL;
+	int ret;
+
+	if (!value)
+		return pmem2_map_new(&dev->map, cfg, dev->src);
+	if (env) {
+		old = strdup(env);
+		if (!old)
+			return -ENOMEM;
+	}
+	ret = setenv(granularity_env, value, 1) ? -errno : 0;
+	if (!ret)
+		ret = pmem2_map_new(&dev->map, cfg, dev->src);
+	if (old)
+		(void)setenv(granularity_env, old, 1);
+	else
+		unsetenv(granularity_env);
+	free(old);
+	return ret;
 }
 
 static enum pmem_granularity granularity_of(struct pmem2_map *map)
@@ -270,6 +341,8 @@ static int map_device(struct device *dev, const char *path,
 	int ret;
 
 	ret = pmem2_source_from_fd(&dev->src, dev->fd);
+	if (ret == PMEM2_E_INVALID_FILE_TYPE)
+		return err_set(err, -EINVAL, "%s: " NOT_A_DEVICE, path);
 	if (ret)
 		return err_set(err, from_pmem2(ret), "%s: %s", path,
 			       pmem2_errormsg());
@@ -287,9 +360,6 @@ static int map_device(struct device *dev, const char *path,
 			"%s: too small: less than one block of %ju bytes", path,
 			(uintmax_t)dev->alignment);
 
-	ret = force_granularity(dev, want);
-	if (ret)
-		return err_set(err, ret, "%s: out of memory", path);
 	ret = pmem2_config_new(&cfg);
 	if (ret)
 		return err_set(err, from_pmem2(ret), "%s: %s", path,
@@ -299,7 +369,7 @@ static int map_device(struct device *dev, const char *path,
 						    PMEM2_GRANULARITY_PAGE);
 	if (dev->mode == PMEM_PRIVATE)
 		pmem2_config_set_sharing(cfg, PMEM2_PRIVATE);
-	ret = pmem2_map_new(&dev->map, cfg, dev->src);
+	ret = map_forced(dev, cfg, want);
 	pmem2_config_delete(&cfg);
 	if (ret)
 		return err_set(err, from_pmem2(ret), "%s: cannot map: %s", path,
@@ -358,8 +428,6 @@ void pmem_close(struct pmem *pm)
 		pmem2_source_delete(&dev->src);
 	if (dev->fd >= 0)
 		close(dev->fd);
-	if (page_flush.dev == dev)
-		page_flush.dev = NULL;
 	free(dev);
 }
 
@@ -395,14 +463,22 @@ void pmem_check(const struct pmem *pm, uint64_t off, uint64_t len)
 		}
 }
 
-/* A store to a lost page would stay in DRAM: mark the thread instead. */
-static void check_store(struct pmem *pm, uint64_t off, uint64_t len)
+/*
+ * A store to a lost page stays in DRAM, and a copy from it is zeros: mark the
+ * thread.  Asked afterwards, because another thread may have lost the page a
+ * moment before.
+ */
+static void check_lost(struct pmem *pm, uint64_t off, uint64_t len)
 {
-	assert(off <= pm->size && len <= pm->size - off);
 	if (__builtin_expect(atomic_load_explicit(&pm->nr_bad,
 						  memory_order_relaxed) != 0,
 			     0))
 		pmem_check(pm, off, len);
+}
+
+static void assert_inside(const struct pmem *pm, uint64_t off, uint64_t len)
+{
+	assert(off <= pm->size && len <= pm->size - off);
 }
 
 static void record(struct device *dev, enum pmem_event event, uint64_t off,
@@ -412,23 +488,39 @@ static void record(struct device *dev, enum pmem_event event, uint64_t off,
 		dev->rec.event(dev->rec.ctx, event, off, dev->rw + off, len);
 }
 
-static void note_page_flush(struct device *dev, uint64_t off, size_t len)
+static void note_unsynced(const struct device *dev, uint64_t off, size_t len)
 {
 	uint64_t start = off & ~BLOCK_MASK;
 	uint64_t end = (off + len + BLOCK_MASK) & ~BLOCK_MASK;
 
-	if (page_flush.dev && page_flush.dev != dev)
-		page_flush.dev = NULL; /* a device that was closed */
-	if (!page_flush.dev) {
-		page_flush.dev = dev;
-		page_flush.start = start;
-		page_flush.end = end;
+	if (unsynced[dev->slot].serial != dev->serial) {
+		unsynced[dev->slot].serial = dev->serial;
+		unsynced[dev->slot].start = start;
+		unsynced[dev->slot].end = end;
 		return;
 	}
-	if (start < page_flush.start)
-		page_flush.start = start;
-	if (end > page_flush.end)
-		page_flush.end = end;
+	if (start < unsynced[dev->slot].start)
+		unsynced[dev->slot].start = start;
+	if (end > unsynced[dev->slot].end)
+		unsynced[dev->slot].end = end;
+}
+
+static void sync_pages(struct device *dev)
+{
+	uint64_t start = unsynced[dev->slot].start;
+	uint64_t end = unsynced[dev->slot].end;
+
+	if (unsynced[dev->slot].serial == dev->serial) {
+		unsynced[dev->slot].serial = 0;
+		if (msync(dev->rw + start, end - start, MS_SYNC) != 0) {
+			int none = 0;
+
+			atomic_compare_exchange_strong(&dev->sync_error, &none,
+						       -errno);
+		}
+	}
+	if (atomic_load(&dev->sync_error))
+		fault_pending = 1;
 }
 
 void pmem_store64(struct pmem *pm, uint64_t off, uint64_t value)
@@ -437,8 +529,9 @@ void pmem_store64(struct pmem *pm, uint64_t off, uint64_t value)
 	le64 *p = (le64 *)(dev->rw + off);
 
 	assert(off % sizeof(*p) == 0);
-	check_store(pm, off, sizeof(*p));
+	assert_inside(pm, off, sizeof(*p));
 	__atomic_store_n(&p->raw, htole64(value), __ATOMIC_RELEASE);
+	check_lost(pm, off, sizeof(*p));
 	record(dev, PMEM_EVENT_STORE, off, sizeof(*p));
 }
 
@@ -455,13 +548,14 @@ void pmem_write(struct pmem *pm, uint64_t off, const void *src, size_t len)
 
 	if (len == 0)
 		return;
-	check_store(pm, off, len);
+	assert_inside(pm, off, len);
 	if (dev->granularity == PMEM_PAGE) {
 		memcpy(dev->rw + off, src, len);
-		note_page_flush(dev, off, len);
+		note_unsynced(dev, off, len);
 	} else {
 		dev->memcpy_fn(dev->rw + off, src, len, copy_flags(len));
 	}
+	check_lost(pm, off, len);
 	record(dev, PMEM_EVENT_STORE, off, len);
 	record(dev, PMEM_EVENT_FLUSH, off, len);
 }
@@ -472,31 +566,34 @@ void pmem_zero(struct pmem *pm, uint64_t off, size_t len)
 
 	if (len == 0)
 		return;
-	check_store(pm, off, len);
+	assert_inside(pm, off, len);
 	if (dev->granularity == PMEM_PAGE) {
 		memset(dev->rw + off, 0, len);
-		note_page_flush(dev, off, len);
+		note_unsynced(dev, off, len);
 	} else {
 		dev->memset_fn(dev->rw + off, 0, len, copy_flags(len));
 	}
+	check_lost(pm, off, len);
 	record(dev, PMEM_EVENT_STORE, off, len);
 	record(dev, PMEM_EVENT_FLUSH, off, len);
 }
 
 void pmem_copy(struct pmem *pm, uint64_t off, uint64_t src_off, size_t len)
 {
-	assert(src_off <= pm->size && len <= pm->size - src_off);
-	if (atomic_load_explicit(&pm->nr_bad, memory_order_relaxed) != 0)
-		pmem_check(pm, src_off, len);
+	assert_inside(pm, src_off, len);
 	pmem_write(pm, off, pm->base + src_off, len);
+	check_lost(pm, src_off, len);
 }
 
 void pmem_flush(struct pmem *pm, uint64_t off, size_t len)
 {
 	struct device *dev = device_of(pm);
 
+	if (len == 0)
+		return;
+	assert_inside(pm, off, len);
 	if (dev->granularity == PMEM_PAGE)
-		note_page_flush(dev, off, len);
+		note_unsynced(dev, off, len);
 	else
 		dev->flush_fn(dev->rw + off, len);
 	record(dev, PMEM_EVENT_FLUSH, off, len);
@@ -506,14 +603,10 @@ void pmem_fence(struct pmem *pm)
 {
 	struct device *dev = device_of(pm);
 
-	if (dev->granularity == PMEM_PAGE) {
-		if (page_flush.dev == dev) {
-			page_flush.dev = NULL;
-			dev->flush_fn(dev->rw + page_flush.start,
-				      page_flush.end - page_flush.start);
-		}
-	}
-	dev->drain_fn();
+	if (dev->granularity == PMEM_PAGE)
+		sync_pages(dev);
+	else
+		dev->drain_fn();
 	atomic_fetch_add_explicit(&dev->nr_fences, 1, memory_order_relaxed);
 	record(dev, PMEM_EVENT_FENCE, 0, 0);
 }
@@ -522,6 +615,22 @@ uint64_t pmem_nr_fences(const struct pmem *pm)
 {
 	return atomic_load_explicit(&const_device_of(pm)->nr_fences,
 				    memory_order_relaxed);
+}
+
+int pmem_sync_error(const struct pmem *pm)
+{
+	return atomic_load(&const_device_of(pm)->sync_error);
+}
+
+void pmem_fault_begin(void)
+{
+	fault_pending = 0;
+	nr_lost_begin = atomic_load(&nr_lost);
+}
+
+bool pmem_fault_end(void)
+{
+	return pmem_fault_take() || atomic_load(&nr_lost) != nr_lost_begin;
 }
 
 bool pmem_fault_pending(void)
@@ -571,5 +680,5 @@ uint32_t pmem_crc32c(const void *data, size_t len)
 		unsigned char *out;
 	} p = { .in = data };
 
-	return crc32_iscsi(p.out, (int)len, 0xffffffffu);
+	return ~crc32_iscsi(p.out, (int)len, 0xffffffffu);
 }

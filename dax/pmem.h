@@ -61,14 +61,17 @@ struct pmem_range {
  * pmem_open() - map a device
  * @path: regular file or device DAX character device
  * @mode: see enum pmem_mode
- * @want: granularity to insist on, or PMEM_GRANULARITY_AUTO
+ * @want: granularity to take for granted, or PMEM_GRANULARITY_AUTO.  The
+ *        caller is believed: BYTE on a disk's file loses data with the power.
  * @ret_pm: the device
  * @err: the reason in words, or NULL
  *
- * Return: 0; -EBUSY when another process has it open for writing; -EINVAL
- * when it is not a kind of device that can be mapped or not whole blocks;
- * -ENOTSUP when @want is finer than the platform keeps; or what open(2) and
- * mmap(2) said.
+ * A last part that is less than a block, or less than the smallest piece that
+ * the device can map, is not used.
+ *
+ * Return: 0; -EBUSY when somebody else has it open for writing; -EINVAL when
+ * it is not a kind of device that can be mapped, or less than one block;
+ * -EMFILE when too many devices are open; or what open(2) and mmap(2) said.
  */
 int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
 	      struct pmem **ret_pm, struct errmsg *err);
@@ -116,8 +119,15 @@ void pmem_copy(struct pmem *pm, uint64_t off, uint64_t src_off, size_t len);
 /* Start writing [off, off + len) back to media. */
 void pmem_flush(struct pmem *pm, uint64_t off, size_t len);
 
-/* Wait until all that this thread flushed is durable. */
+/*
+ * Wait until all that this thread flushed is durable.  With PAGE granularity
+ * this may fail.  Then the thread is marked as for a machine check, and so is
+ * whoever fences this device later: what is on media is no longer known.
+ */
 void pmem_fence(struct pmem *pm);
+
+/* Why a fence has failed since the device was opened: negative errno, or 0. */
+int pmem_sync_error(const struct pmem *pm);
 
 /* Fences since the device was opened, by all threads. */
 uint64_t pmem_nr_fences(const struct pmem *pm);
@@ -131,6 +141,16 @@ uint64_t pmem_nr_fences(const struct pmem *pm);
  */
 bool pmem_fault_pending(void);
 bool pmem_fault_take(void);
+
+/*
+ * A thread that has got its pointer, and reads only after another thread lost
+ * the page, reads zeros and is not marked.  An operation that must not return
+ * them calls pmem_fault_begin() first, which clears the mark, and asks
+ * pmem_fault_end() instead of pmem_fault_take(): that is true as well when any
+ * thread has lost a page meanwhile.
+ */
+void pmem_fault_begin(void);
+bool pmem_fault_end(void);
 
 /* For somebody who met the bad page in another way (EFAULT from writev). */
 void pmem_fault_note(void);
@@ -156,7 +176,7 @@ struct pmem_recorder {
 };
 void pmem_record(struct pmem *pm, const struct pmem_recorder *rec);
 
-/* CRC-32C (Castagnoli) of @len bytes, as media structures carry it. */
+/* CRC-32C (Castagnoli, as iSCSI and ext4 compute it) of @len bytes. */
 uint32_t pmem_crc32c(const void *data, size_t len);
 
 #endif
