@@ -351,24 +351,31 @@ MTEST(mounting, takes_every_option, .needs = MNT_FOLIOFS)
 	remount(NULL);
 }
 
-MTEST(mounting, without_allow_other_is_for_the_owner, .needs = MNT_FOLIOFS)
+MTEST(mounting, by_root_is_for_all_unless_told, .needs = MNT_FOLIOFS)
 {
 	const char *dev = beside("2.img"), *dir = beside("2");
-	pid_t pid;
 
 	make_second(dev, dir);
-	CHECK(!RUN(FOLIOFS, dev, dir), "mount: %s", output);
 	OK(chmod(sandbox_dir(), 0755));
 	OK(chmod(mtest_scratch(), 0755));
-	AS_USER(NOBODY)
-	{
-		struct stat st;
+	for (int i = 0; i < 2; i++) {
+		pid_t pid;
 
-		FAILS(EACCES, stat(dir, &st));
+		CHECK(!RUN(FOLIOFS, dev, dir, "-o", i ? "noallow_other" : "rw"),
+		      "mount: %s", output);
+		AS_USER(NOBODY)
+		{
+			struct stat st;
+
+			if (i)
+				FAILS(EACCES, stat(dir, &st));
+			else
+				OK(stat(dir, &st));
+		}
+		pid = daemon_of(dev);
+		OK(umount2(dir, 0));
+		wait_end(pid);
 	}
-	pid = daemon_of(dev);
-	OK(umount2(dir, 0));
-	wait_end(pid);
 }
 
 /* --- bad input
