@@ -194,7 +194,7 @@ MTEST(suid, is_lost_when_a_user_truncates)
 	EQ(mode_of("f"), 0777);
 }
 
-MTEST(suid, is_lost_when_a_user_allocates_or_copies)
+MTEST(suid, is_lost_when_a_user_allocates)
 {
 	suid_file(06777);
 	AS_USER(NOBODY)
@@ -205,6 +205,10 @@ MTEST(suid, is_lost_when_a_user_allocates_or_copies)
 		close_ok(fd);
 	}
 	EQ(mode_of("f"), 0777);
+}
+
+MTEST(suid, is_lost_when_a_user_copies)
+{
 	suid_file(06777);
 	put("in", "abc");
 	AS_USER(NOBODY)

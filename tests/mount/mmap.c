@@ -306,7 +306,7 @@ MTEST(mmap, large, .size = 512ull << 20)
 	OK(fsync(fd));
 	for (size_t i = 0; i < len; i += 64 * 4096)
 		check_pattern(fd, (off_t)i, 64, 1);
-	LE((blkcnt_t)(len / 512), fstat_of(fd).st_blocks);
+	LE((blkcnt_t)(len / 512), blocks_of(fd));
 	close_ok(fd);
 }
 

@@ -19,7 +19,16 @@
 #include "tests/support/mtest.h"
 #include "tests/support/tree.h"
 
-#define ALL (TREE_TIMES | TREE_INO | TREE_BLOCKS)
+/*
+ * Behind a write-back cache the kernel keeps mtime and ctime of its own, which
+ * are not quite those of the filesystem.
+ */
+static unsigned int all(void)
+{
+	unsigned int times = variant("cache=writeback") ? 0 : TREE_TIMES;
+
+	return times | TREE_INO | TREE_BLOCKS;
+}
 
 static void set_times(const char *path, time_t sec, long nsec)
 {
@@ -114,7 +123,7 @@ static void make_everything(void)
 
 static char *text(void)
 {
-	char *t = tree_text(".", ALL);
+	char *t = tree_text(".", all());
 
 	CHECK(t, "cannot read the tree");
 	return t;

@@ -120,19 +120,16 @@ MTEST(st_blocks, follows_the_data)
 {
 	int fd = open_ok("f", O_RDWR | O_CREAT);
 
-	EQ(fstat_of(fd).st_blocks, 0);
+	EQ(blocks_of(fd), 0);
 	write_pattern(fd, 0, 1, 1);
-	OK(fsync(fd));
-	EQ(fstat_of(fd).st_blocks, 8);
+	EQ(blocks_of(fd), 8);
 	write_pattern(fd, 0, 4096, 1);
-	OK(fsync(fd));
-	EQ(fstat_of(fd).st_blocks, 8);
+	EQ(blocks_of(fd), 8);
 	write_pattern(fd, 0, 8 * MIB, 1);
-	OK(fsync(fd));
-	LE(8 * MIB / 512, fstat_of(fd).st_blocks);
-	LE(fstat_of(fd).st_blocks, 8 * MIB / 512 + 128);
+	LE(8 * MIB / 512, blocks_of(fd));
+	LE(blocks_of(fd), 8 * MIB / 512 + 128);
 	OK(ftruncate(fd, 0));
-	EQ(fstat_of(fd).st_blocks, 0);
+	EQ(blocks_of(fd), 0);
 	EQ(fstat_of(fd).st_blksize % 512, 0);
 	close_ok(fd);
 }
@@ -148,8 +145,7 @@ MTEST(st_blocks, is_the_same_after_remount, .needs = MNT_REMOUNT,
 		write_pattern(fd, i * 33 * MIB, 10000, 1);
 	OK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 33 * MIB,
 		     33 * MIB));
-	OK(fsync(fd));
-	blocks = fstat_of(fd).st_blocks;
+	blocks = blocks_of(fd);
 	close_ok(fd);
 	remount(NULL);
 	EQ(lstat_of("f").st_blocks, blocks);
@@ -168,10 +164,12 @@ MTEST(full, write_gives_enospc_and_keeps_what_fitted, SMALL)
 		EQ(pread_ok(fd, got, sizeof(got), pos), sizeof(got));
 		MEMEQ(got, want, sizeof(want));
 	}
-	/* Data that has its block can still be written. */
-	write_pattern(fd, 4096, 4096, 1);
-	OK(fsync(fd));
-	check_pattern(fd, 4096, 4096, 1);
+	/* Data that has its block can still be written, unless in a copy. */
+	if (!variant("data=cow")) {
+		write_pattern(fd, 4096, 4096, 1);
+		OK(fsync(fd));
+		check_pattern(fd, 4096, 4096, 1);
+	}
 	close_ok(fd);
 }
 
@@ -285,10 +283,9 @@ MTEST(full, remounts, SMALL, .needs = MNT_REMOUNT)
 	off_t size;
 
 	put("a", "a");
-	fill_device("f");
-	size = size_of("f");
+	size = fill_device("f");
 	remount(NULL);
-	EQ(size_of("f"), size);
+	LE(size, size_of("f"));
 	must_hold("a", "a");
 	OK(unlink("f"));
 	settle();
@@ -301,11 +298,10 @@ MTEST(full, crashes, SMALL, .needs = MNT_CRASH)
 	off_t size;
 
 	put("a", "a");
-	fill_device("f");
-	size = size_of("f");
+	size = fill_device("f");
 	settle();
 	crash_and_remount(NULL);
-	EQ(size_of("f"), size);
+	LE(size, size_of("f"));
 	must_hold("a", "a");
 	OK(unlink("f"));
 	settle();

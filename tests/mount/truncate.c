@@ -151,13 +151,11 @@ MTEST(truncate, gives_blocks_back)
 {
 	int fd = pattern_file("f", 4 * MIB, 1);
 
-	OK(fsync(fd));
-	LE(4 * MIB / 512, fstat_of(fd).st_blocks);
+	LE(4 * MIB / 512, blocks_of(fd));
 	OK(ftruncate(fd, 2 * MIB));
-	OK(fsync(fd));
-	LE(fstat_of(fd).st_blocks, 2 * MIB / 512 + 64);
+	LE(blocks_of(fd), 2 * MIB / 512 + 64);
 	OK(ftruncate(fd, 0));
-	LE(fstat_of(fd).st_blocks, 0);
+	LE(blocks_of(fd), 0);
 	close_ok(fd);
 }
 
@@ -245,13 +243,13 @@ MTEST(sparse, to_16_tib)
 
 	OK(ftruncate(fd, end));
 	EQ(fstat_of(fd).st_size, end);
-	EQ(fstat_of(fd).st_blocks, 0);
+	EQ(blocks_of(fd), 0);
 	check_zero(fd, 0, 8192);
 	check_zero(fd, end - 8192, 8192);
 	write_pattern(fd, end - 5000, 5000, 1);
 	check_pattern(fd, end - 5000, 5000, 1);
 	check_zero(fd, end - 8192, 3192);
-	LE(fstat_of(fd).st_blocks, 1024);
+	LE(blocks_of(fd), 1024);
 	EQ(pread(fd, &(char){ 0 }, 1, end), 0);
 	close_ok(fd);
 	if (on(MNT_REMOUNT))
@@ -260,7 +258,7 @@ MTEST(sparse, to_16_tib)
 	EQ(fstat_of(fd).st_size, end);
 	check_pattern(fd, end - 5000, 5000, 1);
 	OK(ftruncate(fd, 10));
-	LE(fstat_of(fd).st_blocks, 8);
+	LE(blocks_of(fd), 8);
 	close_ok(fd);
 }
 
@@ -312,7 +310,7 @@ MTEST(sparse, holes_take_no_space)
 	OK(fsync(fd));
 	settle();
 	LE(before, free_bytes() + 2 * MIB);
-	LE(fstat_of(fd).st_blocks, 2 * MIB / 512);
+	LE(blocks_of(fd), 2 * MIB / 512);
 	close_ok(fd);
 }
 
@@ -325,7 +323,8 @@ MTEST(sparse, beyond_the_maximum_is_efbig, .not_on = MNT_XFS)
 	if (!ftruncate(fd, far))
 		SKIP("sizes up to 2^62 are possible");
 	EQ(errno, EFBIG);
-	FAILS(EFBIG, pwrite(fd, "x", 1, far));
+	if (!variant("cache=writeback"))
+		FAILS(EFBIG, pwrite(fd, "x", 1, far));
 	FAILS(EFBIG, truncate("g", far));
 	FAILS(EFBIG, fallocate(fd, 0, far, 4096));
 	EQ(fstat_of(fd).st_size, 0);

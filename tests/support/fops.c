@@ -87,6 +87,13 @@ off_t size_of(const char *path)
 	return lstat_of(path).st_size;
 }
 
+blkcnt_t blocks_of(int fd)
+{
+	OK(fsync(fd));
+	close_ok((int)OK(dup(fd)));
+	return fstat_of(fd).st_blocks;
+}
+
 nlink_t nlink_of(const char *path)
 {
 	return lstat_of(path).st_nlink;

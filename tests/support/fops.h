@@ -31,6 +31,11 @@ bool exists(const char *path);
 struct stat lstat_of(const char *path);
 struct stat fstat_of(int fd);
 off_t size_of(const char *path);
+/*
+ * Blocks of 512 bytes, all data written.  Behind a write-back cache the kernel
+ * asks again only after a close.
+ */
+blkcnt_t blocks_of(int fd);
 nlink_t nlink_of(const char *path);
 mode_t mode_of(const char *path); /* the low 12 bits */
 

@@ -54,6 +54,15 @@ bool variant(const char *opt)
 	return found && (found[len] == '\0' || found[len] == ',');
 }
 
+const char *mtest_scratch(void)
+{
+	static char path[100];
+
+	if (!*path)
+		snprintf(path, sizeof(path), "%s/scratch", sandbox_dir());
+	return path;
+}
+
 /* --- checks ----------------------------------------------------------------
  */
 
@@ -302,12 +311,15 @@ static int run_test(struct mtest *test)
 	int ret;
 
 	reset_mnt();
+	mkdir(mtest_scratch(), 0755);
 	ret = run_steps(test);
 	if (ret == EXIT_FAIL) {
 		mnt_print_log(mnt);
 		keep_image(test);
 	}
 	sandbox_sweep();
+	sandbox_exec((const char *[]){ "rm", "-rf", mtest_scratch(), NULL },
+		     "/dev/null");
 	mnt_remove(mnt);
 	return ret;
 }

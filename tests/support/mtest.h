@@ -52,6 +52,9 @@ void mtest_register(struct mtest *test);
 /* The mount under test. */
 extern struct mnt *mnt;
 
+/* A directory of this test alone, not on the filesystem under test. */
+const char *mtest_scratch(void);
+
 /* Does the filesystem under test have one of these flags? */
 bool on(unsigned int flags);
 
