@@ -293,6 +293,19 @@ const struct scenario scenarios[] = {
 	      "write /b 5000 5000 3"),
 	AGAIN("again-kill", "mkdir /d 755; create /d/a 644; kill",
 	      "rename /d/a /b; kill; rename /b /d/c; kill; unlink /d/c"),
+	KILL("kill-names", DATA_INPLACE, "mkdir /d 755; create /d/a 644",
+	     "create /b 644; rename /b /d/c; rename /d/c /d/a; unlink /d/a; "
+	     "rmdir /d; mkdir /e 755; create /e/x 600"),
+	KILL("kill-same-words", DATA_INPLACE, "create /a 644",
+	     "rename /a /b; rename /b /a; chmod /a 600; chmod /a 640; "
+	     "unlink /a; create /a 611"),
+	KILL("kill-contents", DATA_COW, "create /a 644; write /a 0 5000 1",
+	     "write /a 100 9000 2; truncate /a 4000; truncate /a 5000; "
+	     "punch /a 0 4096; write /a 0 100 3; unlink /a; create /b 644"),
+	KILL("kill-blocks-change-hands", DATA_COW,
+	     "create /a 644; write /a 0 60000 1; create /b 644",
+	     "truncate /a 0; write /b 0 40000 2; unlink /b; mkdir /d 755; "
+	     "create /d/x 644; write /a 0 20000 3"),
 
 	/* Two threads. */
 	PAIR("create-create", "", "create /a 644; create /b 644",
