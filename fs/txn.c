@@ -560,11 +560,11 @@ struct found {
 	uint64_t off; /* of its lane */
 };
 
+/* Flushed also if it reads as clear: that may be in the caches only. */
 static void clear_lane(struct foliofs *fs, uint64_t off)
 {
-	if (pmem_load64(fs->pm, off) == 0)
-		return;
-	pmem_store64(fs->pm, off, 0);
+	if (pmem_load64(fs->pm, off) != 0)
+		pmem_store64(fs->pm, off, 0);
 	pmem_flush(fs->pm, off, CACHE_LINE);
 }
 
@@ -577,6 +577,11 @@ static int by_seq(const void *a, const void *b)
 }
 
 /*
+ * Whoever was killed may have left a record, or the end of one, in the caches
+ * only.  So first of all make durable what is found: a record that vanished
+ * after half of its words were replayed, or came back after later ones had
+ * changed its words, would be a state that never was.
+ *
  * Replay every whole record in order and make that durable.  Then clear the
  * lanes, the oldest record first and each with a fence of its own: a crash in
  * between must not find an old record without the later one that corrects it.
@@ -593,11 +598,13 @@ static int recover(struct foliofs *fs, struct journal *j, struct errmsg *err)
 		if (journal_record(fs, lane_off(j, i), &found[nr].rec) ==
 		    RECORD_WHOLE) {
 			found[nr].off = lane_off(j, i);
+			pmem_flush(fs->pm, found[nr].off, FOLIOFS_LANE_SIZE);
 			nr++;
 		} else {
 			clear_lane(fs, lane_off(j, i));
 		}
 	}
+	pmem_fence(fs->pm);
 	qsort(found, nr, sizeof(*found), by_seq);
 	for (unsigned int i = 0; i < nr; i++)
 		replay(fs, &found[i].rec);
