@@ -40,7 +40,7 @@ static uint32_t without_suid(uint32_t mode)
 }
 
 static int set_owner(struct txn *t, struct inode *ip,
-		     const struct fs_setattr *a)
+		     const struct fs_setattr *a) __must_hold(ip->rwsem)
 {
 	uint64_t owner = inode_word(ip, INODE_OWNER);
 	uint32_t uid = (uint32_t)owner, gid = (uint32_t)(owner >> 32);
@@ -59,7 +59,7 @@ static int set_owner(struct txn *t, struct inode *ip,
 }
 
 static int set_size(struct txn *t, struct inode *ip, const struct fs_setattr *a,
-		    int64_t *pages)
+		    int64_t *pages) __must_hold(ip->rwsem)
 {
 	uint32_t mode = inode_mode(ip);
 	int ret;
@@ -94,6 +94,7 @@ static void set_times(struct txn *t, const struct inode *ip,
 
 static int put_words(struct txn *t, struct inode *ip,
 		     const struct fs_setattr *a, int64_t *pages)
+	__must_hold(ip->rwsem)
 {
 	uint32_t type = inode_mode(ip) & S_IFMT;
 	int ret = 0;

@@ -562,7 +562,9 @@ static void add_pages(struct inode *ip, int64_t pages)
 		atomic_fetch_add(&ip->pages, pages);
 }
 
+/* The caller holds i_rwsem, by way of its struct change. */
 static int kill_privs(struct txn *t, struct inode *ip, unsigned int flags)
+	__no_lock_analysis
 {
 	uint32_t mode = inode_mode(ip), less = mode;
 

@@ -63,10 +63,10 @@ struct inode {
 	struct inode *next;	/* icache bucket */
 	_Atomic(uint64_t) refs; /* lookups of the kernel, and requests */
 	_Atomic(int64_t) pages; /* of data; -1: not counted yet */
-	struct dirindex *dir;	/* index of a large directory, or NULL */
-	uint64_t aside;		/* chunk set aside for growing, or 0 */
-	uint64_t aside_index;	/* the page its first block is for */
-	uint64_t goal;		/* block after the last one taken, or 0 */
+	_Atomic(struct dirindex *) dir; /* of a large directory, or NULL */
+	uint64_t aside;			/* chunk set aside for growing, or 0 */
+	uint64_t aside_index;		/* the page its first block is for */
+	uint64_t goal; /* block after the last one taken, or 0 */
 	_Atomic(unsigned int) nr_open;
 };
 
