@@ -201,18 +201,47 @@ void repair_trees(struct check *ck)
 
 /* lost+found. */
 
-/* The directory, found or made; another name where that is something else. */
-static int get_lost_found(struct inode *root, struct inode **ret_dir)
+static int set_flags(struct inode *ip, uint32_t flags)
+{
+	uint64_t word = inode_word(ip, INODE_GENFLAGS);
+	struct txn t;
+
+	txn_begin(ip->fs, &t);
+	inode_set(&t, ip, INODE_GENFLAGS, word_pair((uint32_t)word, flags));
+	return txn_commit(&t);
+}
+
+/* Also in a root directory that is immutable. */
+static int make_lost_found(struct inode *root, const char *name,
+			   struct inode **ret_dir)
 {
 	const struct cred cred = { .umask = 0 };
 	const struct new_inode want = { .mode = S_IFDIR | 0700 };
+	uint32_t flags = inode_flags(root);
+	int ret, err;
+
+	ret = set_flags(root, flags & ~FOLIOFS_FL_IMMUTABLE);
+	if (ret)
+		return ret;
+	ret = fs_create(root, name, &cred, &want, ret_dir);
+	err = set_flags(root, flags);
+	if (!ret && err) {
+		inode_put(*ret_dir);
+		ret = err;
+	}
+	return ret;
+}
+
+/* The directory, found or made; another name where that is something else. */
+static int get_lost_found(struct inode *root, struct inode **ret_dir)
+{
 	char name[32] = "lost+found";
 	int ret;
 
 	for (unsigned int i = 1; i < 100; i++) {
 		ret = fs_lookup(root, name, ret_dir);
 		if (ret == -ENOENT)
-			return fs_create(root, name, &cred, &want, ret_dir);
+			return make_lost_found(root, name, ret_dir);
 		if (ret)
 			return ret;
 		if (S_ISDIR(inode_mode(*ret_dir)))

@@ -202,6 +202,10 @@ int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root)
 		return ret;
 	for (uint32_t i = 0; (ret = record_next(&run, i, &rec)) == 1; i++)
 		;
+	/* A large value has blocks that no record begins in. */
+	for (uint64_t pos = 0; !ret && pos < run.len; pos += BLOCK_SIZE)
+		if (run_at(&run, pos) == 0)
+			ret = run_damaged(&run, pos);
 	return ret;
 }
 
