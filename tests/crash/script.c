@@ -410,7 +410,7 @@ static int cmd_falloc(struct script *s, char **arg)
 		mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	else if (strcmp(arg[0], "zero") == 0)
 		mode = FALLOC_FL_ZERO_RANGE;
-	ret = file_fallocate(ip, mode, pos, len);
+	ret = file_fallocate(ip, mode, pos, len, 0);
 	inode_put(ip);
 	return ret;
 }

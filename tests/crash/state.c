@@ -228,7 +228,7 @@ static int add_xattr(struct walk *w, struct inode *ip, const char *name)
 static int add_xattrs(struct walk *w, struct inode *ip)
 {
 	char list[8192];
-	int len = xattr_list(ip, list, sizeof(list));
+	int len = xattr_list(ip, list, sizeof(list), true);
 
 	if (len < 0)
 		return len;
