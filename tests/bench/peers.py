@@ -20,6 +20,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 EXAMPLE = '/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c'
 MIB = 1 << 20
 GIB = 1 << 30
+NICE = 0  # of clients and daemons
 
 
 class Broken(Exception):
@@ -34,12 +35,13 @@ def is_root():
     return os.geteuid() == 0
 
 
-def call(*argv, timeout=60):
+def call(*argv, timeout=60, **more):
     """Run a program to its end; its output, or Broken with what it said."""
     argv = [str(a) for a in argv]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=timeout)
+                              capture_output=True, text=True, timeout=timeout,
+                              check=False, **more)
     except FileNotFoundError:
         raise Missing(f'{argv[0]} is not installed') from None
     except subprocess.TimeoutExpired:
@@ -72,6 +74,12 @@ def unmount(mnt):
         call(*tool, '-l' if is_root() else '-z', mnt)
 
 
+def call_client(*argv, timeout):
+    """As call(), for what is measured: scheduled as the daemons are."""
+    return call(*argv, timeout=timeout, start_new_session=True,
+                preexec_fn=in_child)
+
+
 def compile_c(source, out):
     """For what ships as source, and for our own parts before a build."""
     flags = call('pkg-config', '--cflags', '--libs', 'fuse3').split()
@@ -85,8 +93,20 @@ def process_clock(pid):
 
 
 def in_child():
-    """Between fork and exec: die with the parent."""
+    """Between fork and exec: die with the parent, and be as nice as asked.
+
+    Where the scheduler groups processes by session, the session has a
+    niceness too, and it is the one that counts.
+    """
     LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if not NICE:
+        return
+    os.nice(NICE)
+    try:
+        with open('/proc/self/autogroup', 'w', encoding='ascii') as f:
+            f.write(str(NICE))
+    except OSError:
+        pass
 
 
 class Work:
