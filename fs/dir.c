@@ -12,8 +12,11 @@
  * is written directly.
  *
  * A directory of more than one block gets an index in DRAM when it is first
- * looked into: a hash table from name to position, and the largest free run
- * of every block.
+ * looked into: a hash table from name to position, and for every block a bound
+ * of the free run it may have.  Bounds are never too low: a removal raises one
+ * without looking, an insertion that finds no place lowers it to what is true.
+ * New entries that follow one another go on where the last one ended (rover),
+ * instead of walking the block each time.
  */
 #include <assert.h>
 #include <errno.h>
@@ -35,10 +38,11 @@
 struct dirindex {
 	uint64_t *entry;
 	uint64_t mask, nr;
-	uint16_t *free; /* largest free run of each block, bytes */
+	uint16_t *free; /* no free run of the block is larger, bytes */
 	uint64_t nr_blocks, cap_blocks;
 	/* No block before this one has a run of class * CLASS_BYTES. */
 	uint64_t first_fit[NR_CLASSES];
+	uint64_t rover; /* of a free dentry, or 0: a first one is never free */
 };
 
 struct dir_block {
@@ -110,6 +114,7 @@ static void set_found(struct dir_found *f, const struct dir_block *b,
 	f->ino = le64_to_cpu(d->ino);
 	f->pos = (b->index << BLOCK_SHIFT) + at;
 	f->off = b->off + at;
+	f->rec_len = le16_to_cpu(d->rec_len);
 	f->type = d->type;
 }
 
@@ -132,16 +137,18 @@ static int scan_block(struct inode *dir, const struct dir_block *b,
 }
 
 /*
- * Find the first free run of at least @need bytes, or with @need 0 only the
- * largest.  Returns its length, 0 for none; a damaged chain ends the search.
+ * Find the first free run of at least @need bytes, from the dentry at @from
+ * on.  Returns its length, 0 for none, and then the largest there is; a
+ * damaged chain ends the search.
  */
-static unsigned int free_run(const struct dir_block *b, unsigned int need,
-			     unsigned int *ret_at, unsigned int *ret_largest)
+static unsigned int free_run(const struct dir_block *b, unsigned int from,
+			     unsigned int need, unsigned int *ret_at,
+			     unsigned int *ret_largest)
 {
 	unsigned int start = 0, len = 0, largest = 0;
 	const struct foliofs_dentry *d;
 
-	for (unsigned int at = 0; at < BLOCK_SIZE;
+	for (unsigned int at = from; at < BLOCK_SIZE;
 	     at += le16_to_cpu(d->rec_len)) {
 		d = dentry_at(b, at);
 		if (!d)
@@ -153,7 +160,7 @@ static unsigned int free_run(const struct dir_block *b, unsigned int need,
 		if (len == 0)
 			start = at;
 		len += le16_to_cpu(d->rec_len);
-		if (need && len >= need) {
+		if (len >= need) {
 			/* Take in the free neighbours behind it as well. */
 			for (unsigned int end = start + len;
 			     end < BLOCK_SIZE;) {
@@ -169,8 +176,7 @@ static unsigned int free_run(const struct dir_block *b, unsigned int need,
 		if (len > largest)
 			largest = len;
 	}
-	if (ret_largest)
-		*ret_largest = largest;
+	*ret_largest = largest;
 	return 0;
 }
 
@@ -293,7 +299,7 @@ static int set_free(struct dirindex *d, uint64_t block, unsigned int bytes)
 	return 0;
 }
 
-/* The first block that has @need bytes free in one run; none: nr_blocks. */
+/* The first block that may have a run of @need bytes; none: nr_blocks. */
 static uint64_t find_free(struct dirindex *d, unsigned int need)
 {
 	unsigned int c = class_of(need);
@@ -309,11 +315,10 @@ static int index_block(struct inode *dir, struct dirindex *d,
 		       const struct dir_block *b)
 {
 	const struct foliofs_dentry *de;
-	unsigned int largest = 0;
+	unsigned int largest = 0, at;
 	int ret;
 
-	for (unsigned int at = 0; at < BLOCK_SIZE;
-	     at += le16_to_cpu(de->rec_len)) {
+	for (at = 0; at < BLOCK_SIZE; at += le16_to_cpu(de->rec_len)) {
 		uint64_t pos = (b->index << BLOCK_SHIFT) + at;
 
 		de = dentry_at(b, at);
@@ -325,7 +330,7 @@ static int index_block(struct inode *dir, struct dirindex *d,
 		if (ret)
 			return ret;
 	}
-	free_run(b, 0, NULL, &largest);
+	free_run(b, 0, BLOCK_SIZE + 1, &at, &largest);
 	return set_free(d, b->index, largest);
 }
 
@@ -376,23 +381,6 @@ static int need_index(struct inode *dir, struct dirindex **ret_d)
 static void forget_index(struct inode *dir)
 {
 	dirindex_free(atomic_exchange(&dir->dir, NULL));
-}
-
-static void refresh_free(struct inode *dir, uint64_t pos)
-{
-	struct dirindex *d = atomic_load(&dir->dir);
-	unsigned int largest = 0;
-	struct dir_block b;
-
-	if (!d)
-		return;
-	if (get_block(dir, pos >> BLOCK_SHIFT, &b)) {
-		forget_index(dir);
-		return;
-	}
-	free_run(&b, 0, NULL, &largest);
-	if (set_free(d, b.index, largest))
-		forget_index(dir);
 }
 
 static int check_entry(struct inode *dir, uint64_t pos,
@@ -468,23 +456,29 @@ static void set_dentry(struct txn *t, uint64_t off, uint64_t ino,
 	}
 }
 
-/* Into a free run of an existing block. */
+/*
+ * Into a free run of an existing block, from the dentry at @from on.  Without
+ * a place: -ENOSPC, and *ret_largest is what there is.
+ */
 static int insert_here(struct txn *t, const struct dir_block *b,
-		       const struct dir_name *name, uint64_t ino, uint8_t type,
-		       struct dir_slot *ret_slot)
+		       unsigned int from, const struct dir_name *name,
+		       uint64_t ino, uint8_t type, struct dir_slot *ret_slot,
+		       unsigned int *ret_largest)
 {
 	unsigned int need = DENTRY_LEN(name->len), at = 0, run;
 
-	run = free_run(b, need, &at, NULL);
+	run = free_run(b, from, need, &at, ret_largest);
 	if (run == 0)
 		return -ENOSPC;
+	ret_slot->pos = (b->index << BLOCK_SHIFT) + at;
+	ret_slot->rest = 0;
+	ret_slot->pages = 0;
 	if (run - need >= DENTRY_MIN_LEN) {
 		set_dentry(t, b->off + at + need, 0, run - need, NULL, 0);
+		ret_slot->rest = ret_slot->pos + need;
 		run = need;
 	}
 	set_dentry(t, b->off + at, ino, run, name, type);
-	ret_slot->pos = (b->index << BLOCK_SHIFT) + at;
-	ret_slot->pages = 0;
 	return 0;
 }
 
@@ -542,31 +536,67 @@ static int insert_block(struct txn *t, struct inode *dir,
 	inode_set(t, dir, INODE_SIZE, size + BLOCK_SIZE);
 	dir->goal = ext.start + 1;
 	ret_slot->pos = size;
+	ret_slot->rest = size + DENTRY_LEN(name->len);
 	ret_slot->pages = e.pages;
 	return 0;
+}
+
+/* In a directory with an index: -ENOSPC when no block has a place. */
+static int insert_indexed(struct txn *t, struct inode *dir, struct dirindex *d,
+			  const struct dir_name *name, uint64_t ino,
+			  uint8_t type, struct dir_slot *ret_slot)
+{
+	unsigned int need = DENTRY_LEN(name->len), largest;
+	uint64_t rover = d->rover, i;
+	struct dir_block b;
+	int ret;
+
+	if (rover) {
+		ret = get_block(dir, rover >> BLOCK_SHIFT, &b);
+		if (!ret)
+			ret = insert_here(t, &b,
+					  (unsigned int)(rover & BLOCK_MASK),
+					  name, ino, type, ret_slot, &largest);
+		if (ret != -ENOSPC)
+			return ret;
+		d->rover = 0;
+	}
+	for (;;) {
+		i = find_free(d, need);
+		if (i >= d->nr_blocks)
+			return -ENOSPC;
+		ret = get_block(dir, i, &b);
+		if (!ret)
+			ret = insert_here(t, &b, 0, name, ino, type, ret_slot,
+					  &largest);
+		if (ret != -ENOSPC)
+			return ret;
+		d->free[i] = (uint16_t)largest;
+	}
 }
 
 int dir_insert(struct txn *t, struct inode *dir, const struct dir_name *name,
 	       uint64_t ino, uint8_t type, struct dir_slot *ret_slot)
 {
-	uint64_t nr_blocks = nr_dir_blocks(dir), i = 0;
+	uint64_t nr_blocks = nr_dir_blocks(dir);
+	unsigned int largest;
 	struct dirindex *d;
 	struct dir_block b;
-	int ret;
+	int ret = -ENOSPC;
 
 	if (nr_blocks > 1) {
 		ret = need_index(dir, &d);
-		if (ret)
-			return ret;
-		i = find_free(d, DENTRY_LEN(name->len));
-	}
-	if (i < nr_blocks) {
-		ret = get_block(dir, i, &b);
 		if (!ret)
-			ret = insert_here(t, &b, name, ino, type, ret_slot);
-		if (ret != -ENOSPC)
-			return ret;
+			ret = insert_indexed(t, dir, d, name, ino, type,
+					     ret_slot);
+	} else if (nr_blocks == 1) {
+		ret = get_block(dir, 0, &b);
+		if (!ret)
+			ret = insert_here(t, &b, 0, name, ino, type, ret_slot,
+					  &largest);
 	}
+	if (ret != -ENOSPC)
+		return ret;
 	return insert_block(t, dir, name, ino, type, ret_slot);
 }
 
@@ -574,15 +604,16 @@ void dir_inserted(struct inode *dir, const struct dir_name *name,
 		  const struct dir_slot *slot)
 {
 	struct dirindex *d = atomic_load(&dir->dir);
+	uint64_t block = slot->pos >> BLOCK_SHIFT;
 
 	if (slot->pages && atomic_load(&dir->pages) >= 0)
 		atomic_fetch_add(&dir->pages, slot->pages);
 	if (!d)
 		return;
-	if (index_add(d, name_hash(dir, name->name, name->len), slot->pos))
+	d->rover = slot->rest;
+	if (index_add(d, name_hash(dir, name->name, name->len), slot->pos) ||
+	    (slot->pages && set_free(d, block, BLOCK_SIZE)))
 		forget_index(dir);
-	else
-		refresh_free(dir, slot->pos);
 }
 
 void dir_remove(struct txn *t, const struct dir_found *at)
@@ -594,11 +625,18 @@ void dir_removed(struct inode *dir, const struct dir_name *name,
 		 const struct dir_found *at)
 {
 	struct dirindex *d = atomic_load(&dir->dir);
+	uint64_t block = at->pos >> BLOCK_SHIFT;
+	unsigned int bound;
 
 	if (!d)
 		return;
 	index_del(d, name_hash(dir, name->name, name->len), at->pos);
-	refresh_free(dir, at->pos);
+	/* The run may join one on each side, none larger than the bound. */
+	bound = 2u * d->free[block] + at->rec_len;
+	if (bound > BLOCK_SIZE)
+		bound = BLOCK_SIZE;
+	if (set_free(d, block, bound))
+		forget_index(dir);
 }
 
 void dir_replace(struct txn *t, const struct dir_found *at, uint64_t ino,

@@ -212,6 +212,7 @@ struct dir_found {
 	uint64_t ino;
 	uint64_t pos; /* byte in the directory */
 	uint64_t off; /* media offset of the dentry */
+	uint16_t rec_len;
 	uint8_t type;
 };
 int dir_lookup(struct inode *dir, const struct dir_name *name,
@@ -219,6 +220,7 @@ int dir_lookup(struct inode *dir, const struct dir_name *name,
 /* Where an entry goes; filled by dir_insert() for dir_inserted(). */
 struct dir_slot {
 	uint64_t pos;
+	uint64_t rest; /* of the free dentry behind it, or 0 */
 	int64_t pages; /* that the directory gained */
 };
 /* Put words for a new entry into the transaction (at most DIR_WORDS). */
