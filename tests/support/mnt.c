@@ -197,7 +197,8 @@ static int foliofs_mount(struct mnt *m, const char *opts)
 static int foliofs_kill(struct mnt *m)
 {
 	m->expected = true;
-	if (m->daemon && !m->ended && kill(m->daemon, SIGKILL))
+	if (m->daemon && !m->ended && kill(m->daemon, SIGKILL) &&
+	    errno != ESRCH)
 		return complain("kill the daemon", errno);
 	return 0;
 }

@@ -404,7 +404,7 @@ static const char *reason_to_skip_all(void)
 	return sandbox_missing() ?: mnt_missing(kind);
 }
 
-int main(int argc, char **argv)
+int mtest_main(int argc, char **argv)
 {
 	bool list = false;
 	const char *why;

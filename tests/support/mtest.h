@@ -49,6 +49,9 @@ struct mtest {
 
 void mtest_register(struct mtest *test);
 
+/* main() of a test program; gives its exit code. */
+int mtest_main(int argc, char **argv);
+
 /* The mount under test. */
 extern struct mnt *mnt;
 

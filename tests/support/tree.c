@@ -149,8 +149,10 @@ static void print_xattrs(struct walk *w)
 	for (char *p = list; p < list + len && nr < 4096; p += strlen(p) + 1)
 		names[nr++] = p;
 	qsort(names, nr, sizeof(names[0]), by_name);
+	/* XFS shows its ACLs a second time, under a name of its own. */
 	for (size_t i = 0; i < nr; i++)
-		print_xattr(w, names[i]);
+		if (strncmp(names[i], "trusted.SGI_ACL", 15))
+			print_xattr(w, names[i]);
 }
 
 /* The first path of an inode with several. */
@@ -202,7 +204,8 @@ static void print_times(struct walk *w, const struct stat *st)
 	}
 	if (w->flags & TREE_ATIME)
 		print_time(w, "a", st->st_atim);
-	if (!(w->flags & TREE_OLD_MTIME))
+	/* XFS moves the mtime of a directory that gets another parent. */
+	if (!(w->flags & TREE_OLD_MTIME) || S_ISDIR(st->st_mode))
 		return;
 	if (st->st_mtim.tv_sec < TREE_NOW)
 		print_time(w, "m", st->st_mtim);
