@@ -194,7 +194,10 @@ static int make_inode(struct txn *t, struct inode *dir, const struct cred *cred,
 		ret = build_symlink(t, m, want->symlink);
 	if (ret)
 		goto free;
-	pmem_write(fs->pm, m->off, &m->di, sizeof(m->di));
+	/* The first word is 0 and stays so: somebody may be looking at it. */
+	pmem_write(fs->pm, m->off + sizeof(uint64_t),
+		   (const unsigned char *)&m->di + sizeof(uint64_t),
+		   sizeof(m->di) - sizeof(uint64_t));
 	txn_direct(t);
 	txn_set64(t, m->off + INODE_MODE, word_pair(m->mode, m->nlink));
 	return 0;
@@ -221,8 +224,7 @@ static int commit_inode(struct txn *t, struct making *m, struct inode **ret_ip)
 		inode_free(m->ip);
 		return ret;
 	}
-	inode_insert(m->ip, m->ino, m->off, pages);
-	*ret_ip = m->ip;
+	*ret_ip = inode_insert(m->ip, m->ino, m->off, pages);
 	return 0;
 }
 
