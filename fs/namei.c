@@ -450,7 +450,10 @@ struct renaming {
 	bool exchange;
 };
 
-/* Is @a above @d, or @d itself?  rename_lock is held. */
+/*
+ * Is @a above @d, or @d itself?  rename_lock is held.  -ENOENT when @d was
+ * removed, as those above it may be gone then.
+ */
 static int is_ancestor(const struct inode *a, struct inode *d)
 {
 	struct foliofs *fs = d->fs;
@@ -462,6 +465,8 @@ static int is_ancestor(const struct inode *a, struct inode *d)
 		if (ino == a->ino)
 			return 1;
 		ret = inode_get(fs, ino, &ip);
+		if (ret == -ESTALE && inode_nlink(d) == 0)
+			ret = -ENOENT;
 		if (ret)
 			return ret;
 		ino = inode_word(ip, INODE_PARENT);
@@ -562,10 +567,12 @@ static int check_topology(struct renaming *r)
 		if (ret)
 			return ret < 0 ? ret : -EINVAL;
 	}
-	if (r->exchange && S_ISDIR(inode_mode(r->victim))) {
+	if (r->victim && S_ISDIR(inode_mode(r->victim))) {
 		ret = is_ancestor(r->victim, r->dir);
 		if (ret)
-			return ret < 0 ? ret : -EINVAL;
+			return ret < 0	     ? ret
+			       : r->exchange ? -EINVAL
+					     : -ENOTEMPTY;
 	}
 	return 0;
 }
