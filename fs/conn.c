@@ -179,6 +179,7 @@ int conn_reply_err(struct conn *conn, uint64_t unique, int err)
 	};
 	struct iovec iov = { .iov_base = &out, .iov_len = sizeof(out) };
 
+	assert(err < 0);
 	if (conn->debug)
 		fuse_log(FUSE_LOG_DEBUG, "   unique: %llu, error: %i (%s)\n",
 			 (unsigned long long)unique, err, strerror(-err));

@@ -133,6 +133,7 @@ void conn_interrupt(void *conn, uint64_t unique);
 const struct request *request_current(void);
 
 int conn_reply(struct conn *conn, uint64_t unique, const void *arg, size_t len);
+/* @err: a negative errno; the kernel waits for ever after a positive one. */
 int conn_reply_err(struct conn *conn, uint64_t unique, int err);
 
 #endif

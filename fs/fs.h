@@ -156,11 +156,13 @@ void icache_drop(struct foliofs *fs);
 int inode_get(struct foliofs *fs, uint64_t ino, struct inode **ret_ip);
 /*
  * A new one: allocated while the transaction can still be aborted, inserted
- * with one reference when it is committed.
+ * with one reference when it is committed.  inode_insert() answers the inode
+ * to use: another one if somebody was faster to ask for it by its number.
  */
 struct inode *inode_alloc(struct foliofs *fs);
 void inode_free(struct inode *ip);
-void inode_insert(struct inode *ip, uint64_t ino, uint64_t off, int64_t pages);
+struct inode *inode_insert(struct inode *ip, uint64_t ino, uint64_t off,
+			   int64_t pages);
 void inode_ref(struct inode *ip, uint64_t nr);
 /* Drop @nr references.  The last one of an inode with no links frees it. */
 void inode_put_many(struct inode *ip, uint64_t nr);
@@ -189,6 +191,15 @@ int itable_take(struct foliofs *fs, uint64_t *ret_ino, uint64_t *ret_off);
 void itable_free(struct foliofs *fs, uint64_t ino);
 /* Media offset of an inode; -ESTALE where the table has a hole. */
 int itable_find(const struct foliofs *fs, uint64_t ino, uint64_t *ret_off);
+/*
+ * Where an inode with links is, and words of it that belong together; -ESTALE
+ * when there is none.  A number that is being taken or freed may be asked for.
+ */
+struct inode_head {
+	uint64_t mode, size, data; /* mode: the word, with nlink */
+};
+int itable_read(const struct foliofs *fs, uint64_t ino, uint64_t *ret_off,
+		struct inode_head *ret);
 bool itable_used(const struct foliofs *fs, uint64_t ino);
 uint64_t itable_nr_used(const struct foliofs *fs);
 uint64_t itable_nr_free(const struct foliofs *fs);

@@ -6,6 +6,12 @@
  * there exactly while it has references.  The last reference of an inode with
  * no links takes it off media; it has left the table by then, and an inode
  * with no links is not brought in again, so nobody can meet it half gone.
+ *
+ * A number may be asked for at any time, also one that is free or just being
+ * taken (a file handle, a parent that was removed).  What was read of such an
+ * inode is old when somebody else has brought it in since: he may have removed
+ * it, and its number may be another file's now.  So each shard counts what is
+ * brought in, and who finds the count changed reads again.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,8 +21,13 @@
 
 #define NR_SHARDS 64u
 
+struct shard {
+	struct mutex lock;    /* covers its buckets and refs to 0 */
+	uint64_t nr_inserted; /* ever */
+};
+
 struct icache {
-	struct mutex shard[NR_SHARDS]; /* covers its buckets and refs to 0 */
+	struct shard shard[NR_SHARDS];
 	struct inode **bucket;
 	uint64_t mask;
 	_Atomic(uint64_t) nr;
@@ -40,7 +51,7 @@ int icache_create(struct foliofs *fs)
 	}
 	ic->mask = nr - 1;
 	for (unsigned int i = 0; i < NR_SHARDS; i++)
-		mutex_init(&ic->shard[i], LOCK_ICACHE);
+		mutex_init(&ic->shard[i].lock, LOCK_ICACHE);
 	fs->icache = ic;
 	return 0;
 }
@@ -50,7 +61,7 @@ static struct inode **bucket_of(struct icache *ic, uint64_t ino)
 	return &ic->bucket[ino & ic->mask];
 }
 
-static struct mutex *shard_of(struct icache *ic, uint64_t ino)
+static struct shard *shard_of(struct icache *ic, uint64_t ino)
 {
 	return &ic->shard[ino % NR_SHARDS];
 }
@@ -68,6 +79,7 @@ static void insert_locked(struct icache *ic, struct inode *ip)
 {
 	struct inode **b = bucket_of(ic, ip->ino);
 
+	shard_of(ic, ip->ino)->nr_inserted++;
 	ip->next = *b;
 	*b = ip;
 	atomic_fetch_add_explicit(&ic->nr, 1, memory_order_relaxed);
@@ -125,83 +137,87 @@ static bool type_known(uint32_t mode)
 
 static int inode_load(struct foliofs *fs, uint64_t ino, struct inode **ret_ip)
 {
+	struct inode_head head;
 	struct inode *ip;
 	uint64_t off;
 	int ret;
 
-	ret = itable_find(fs, ino, &off);
+	ret = itable_read(fs, ino, &off, &head);
 	if (ret == -EUCLEAN)
 		return fs_damaged(fs, "inode table: cannot reach inode %ju",
 				  (uintmax_t)ino);
 	if (ret)
 		return ret;
+	if (!type_known((uint32_t)head.mode) || head.size > FOLIOFS_MAX_SIZE ||
+	    !slot_valid(fs, head.data, TREE_ROOT))
+		return fs_damaged(fs, "inode %ju: not an inode",
+				  (uintmax_t)ino);
 	ip = inode_alloc(fs);
 	if (!ip)
 		return -ENOMEM;
 	ip->ino = ino;
 	ip->off = off;
-	if (inode_nlink(ip) == 0) {
-		ret = -ESTALE;
-	} else if (!type_known(inode_mode(ip)) ||
-		   inode_size(ip) > FOLIOFS_MAX_SIZE ||
-		   !slot_valid(fs, inode_data(ip), TREE_ROOT)) {
-		ret = fs_damaged(fs, "inode %ju: not an inode", (uintmax_t)ino);
-	}
-	if (ret) {
-		inode_free(ip);
-		return ret;
-	}
 	*ret_ip = ip;
 	return 0;
+}
+
+static struct inode *find_ref(struct icache *ic, uint64_t ino)
+{
+	struct inode *ip = find_locked(ic, ino);
+
+	if (ip)
+		atomic_fetch_add(&ip->refs, 1);
+	return ip;
 }
 
 int inode_get(struct foliofs *fs, uint64_t ino, struct inode **ret_ip)
 {
 	struct icache *ic = fs->icache;
-	struct mutex *shard = shard_of(ic, ino);
+	struct shard *shard = shard_of(ic, ino);
 	struct inode *ip, *mine = NULL;
+	uint64_t nr = 0;
 	int ret;
 
-	mutex_lock(shard);
-	ip = find_locked(ic, ino);
-	if (ip)
-		atomic_fetch_add(&ip->refs, 1);
-	mutex_unlock(shard);
-	if (ip)
-		goto found;
-
-	ret = inode_load(fs, ino, &mine);
-	if (ret)
-		return ret;
-	mutex_lock(shard);
-	ip = find_locked(ic, ino);
-	if (ip) {
-		atomic_fetch_add(&ip->refs, 1);
-	} else {
-		ip = mine;
-		mine = NULL;
-		insert_locked(ic, ip);
-	}
-	mutex_unlock(shard);
-	if (mine)
+	for (;;) {
+		mutex_lock(&shard->lock);
+		ip = find_ref(ic, ino);
+		if (!ip && mine && shard->nr_inserted == nr) {
+			ip = mine;
+			mine = NULL;
+			insert_locked(ic, ip);
+		}
+		nr = shard->nr_inserted;
+		mutex_unlock(&shard->lock);
 		inode_free(mine);
-found:
+		if (ip)
+			break;
+		ret = inode_load(fs, ino, &mine);
+		if (ret)
+			return ret;
+	}
 	*ret_ip = ip;
 	return 0;
 }
 
-void inode_insert(struct inode *ip, uint64_t ino, uint64_t off, int64_t pages)
+struct inode *inode_insert(struct inode *ip, uint64_t ino, uint64_t off,
+			   int64_t pages)
 {
 	struct icache *ic = ip->fs->icache;
-	struct mutex *shard = shard_of(ic, ino);
+	struct shard *shard = shard_of(ic, ino);
+	struct inode *other;
 
 	ip->ino = ino;
 	ip->off = off;
 	atomic_store(&ip->pages, pages);
-	mutex_lock(shard);
-	assert(!find_locked(ic, ino));
-	insert_locked(ic, ip);
-	mutex_unlock(shard);
+	mutex_lock(&shard->lock);
+	other = find_ref(ic, ino);
+	if (!other)
+		insert_locked(ic, ip);
+	mutex_unlock(&shard->lock);
+	if (!other)
+		return ip;
+	inode_free(ip);
+	return other;
 }
 
 void inode_ref(struct inode *ip, uint64_t nr)
@@ -236,8 +252,9 @@ static void inode_evict(struct inode *ip)
 void inode_put_many(struct inode *ip, uint64_t nr)
 {
 	struct icache *ic = ip->fs->icache;
-	struct mutex *shard = shard_of(ic, ip->ino);
+	struct shard *shard = shard_of(ic, ip->ino);
 	uint64_t before = atomic_load(&ip->refs);
+	bool unlinked = false;
 
 	/* Not the last one: no lock. */
 	while (before > nr)
@@ -245,15 +262,18 @@ void inode_put_many(struct inode *ip, uint64_t nr)
 						 before - nr))
 			return;
 
-	mutex_lock(shard);
+	mutex_lock(&shard->lock);
 	before = atomic_fetch_sub(&ip->refs, nr);
 	assert(before >= nr);
-	if (before == nr)
+	if (before == nr) {
+		/* Now, as others may bring it in again, and remove it. */
+		unlinked = inode_nlink(ip) == 0;
 		remove_locked(ic, ip);
-	mutex_unlock(shard);
+	}
+	mutex_unlock(&shard->lock);
 	if (before != nr)
 		return;
-	if (inode_nlink(ip) == 0)
+	if (unlinked)
 		inode_evict(ip);
 	inode_free(ip);
 }
@@ -282,7 +302,7 @@ void icache_destroy(struct foliofs *fs)
 		}
 	}
 	for (unsigned int i = 0; i < NR_SHARDS; i++)
-		mutex_destroy(&ic->shard[i]);
+		mutex_destroy(&ic->shard[i].lock);
 	free(ic->bucket);
 	free(ic);
 	fs->icache = NULL;

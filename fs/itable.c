@@ -178,6 +178,42 @@ int itable_find(const struct foliofs *fs, uint64_t ino, uint64_t *ret_off)
 	return ret;
 }
 
+/*
+ * With the lock held a number that is in use does not become free, so what
+ * stands there is one inode's: whoever takes the number writes it later.
+ */
+static int read_locked(const struct foliofs *fs, uint64_t ino,
+		       uint64_t *ret_off, struct inode_head *ret)
+{
+	int err;
+
+	if (!itable_used(fs, ino))
+		return -ESTALE;
+	err = find_locked(fs, ino, ret_off);
+	if (err)
+		return err;
+	ret->mode = pmem_load64(fs->pm, *ret_off + INODE_MODE);
+	if (ret->mode >> 32 == 0)
+		return -ESTALE;
+	ret->size = pmem_load64(fs->pm, *ret_off + INODE_SIZE);
+	ret->data = pmem_load64(fs->pm, *ret_off + INODE_DATA);
+	return 0;
+}
+
+int itable_read(const struct foliofs *fs, uint64_t ino, uint64_t *ret_off,
+		struct inode_head *ret)
+{
+	struct itable *it = fs->itable;
+	int err;
+
+	if (ino == 0)
+		return -ESTALE;
+	mutex_lock(&it->lock);
+	err = read_locked(fs, ino, ret_off, ret);
+	mutex_unlock(&it->lock);
+	return err;
+}
+
 bool itable_used(const struct foliofs *fs, uint64_t ino)
 {
 	const struct itable *it = fs->itable;

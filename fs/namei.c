@@ -194,7 +194,10 @@ static int make_inode(struct txn *t, struct inode *dir, const struct cred *cred,
 		ret = build_symlink(t, m, want->symlink);
 	if (ret)
 		goto free;
-	pmem_write(fs->pm, m->off, &m->di, sizeof(m->di));
+	/* The first word is 0 and stays so: somebody may be looking at it. */
+	pmem_write(fs->pm, m->off + sizeof(uint64_t),
+		   (const unsigned char *)&m->di + sizeof(uint64_t),
+		   sizeof(m->di) - sizeof(uint64_t));
 	txn_direct(t);
 	txn_set64(t, m->off + INODE_MODE, word_pair(m->mode, m->nlink));
 	return 0;
@@ -221,8 +224,7 @@ static int commit_inode(struct txn *t, struct making *m, struct inode **ret_ip)
 		inode_free(m->ip);
 		return ret;
 	}
-	inode_insert(m->ip, m->ino, m->off, pages);
-	*ret_ip = m->ip;
+	*ret_ip = inode_insert(m->ip, m->ino, m->off, pages);
 	return 0;
 }
 
@@ -448,7 +450,10 @@ struct renaming {
 	bool exchange;
 };
 
-/* Is @a above @d, or @d itself?  rename_lock is held. */
+/*
+ * Is @a above @d, or @d itself?  rename_lock is held.  -ENOENT when @d was
+ * removed, as those above it may be gone then.
+ */
 static int is_ancestor(const struct inode *a, struct inode *d)
 {
 	struct foliofs *fs = d->fs;
@@ -460,6 +465,8 @@ static int is_ancestor(const struct inode *a, struct inode *d)
 		if (ino == a->ino)
 			return 1;
 		ret = inode_get(fs, ino, &ip);
+		if (ret == -ESTALE && inode_nlink(d) == 0)
+			ret = -ENOENT;
 		if (ret)
 			return ret;
 		ino = inode_word(ip, INODE_PARENT);
@@ -560,10 +567,12 @@ static int check_topology(struct renaming *r)
 		if (ret)
 			return ret < 0 ? ret : -EINVAL;
 	}
-	if (r->exchange && S_ISDIR(inode_mode(r->victim))) {
+	if (r->victim && S_ISDIR(inode_mode(r->victim))) {
 		ret = is_ancestor(r->victim, r->dir);
 		if (ret)
-			return ret < 0 ? ret : -EINVAL;
+			return ret < 0	     ? ret
+			       : r->exchange ? -EINVAL
+					     : -ENOTEMPTY;
 	}
 	return 0;
 }

@@ -504,7 +504,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t pos,
 		file_accessed(ip);
 		/* The kernel met a bad page that we have not touched. */
 		if (fuse_reply_iov(req, iov, v.nr) == -EFAULT)
-			conn_reply_err(rq->conn, unique, EIO);
+			conn_reply_err(rq->conn, unique, -EIO);
 	}
 	rwsem_up_read(&ip->rwsem);
 	inode_put(ip);
@@ -996,7 +996,7 @@ static struct inode *raw_begin(struct conn *conn, const struct request *rq,
 		      ? -EINVAL
 		      : inode_get(fs, rq->in->nodeid, &ip);
 	if (ret) {
-		conn_reply_err(conn, rq->in->unique, -ret);
+		conn_reply_err(conn, rq->in->unique, ret);
 		return NULL;
 	}
 	return ip;
@@ -1025,7 +1025,7 @@ static void raw_tmpfile(struct conn *conn, const struct request *rq,
 	ret = checked(
 		fs_tmpfile(dir, &cred, S_IFREG | (in->mode & 07777), &ip));
 	if (ret) {
-		conn_reply_err(conn, rq->in->unique, -ret);
+		conn_reply_err(conn, rq->in->unique, ret);
 		inode_put(dir);
 		return;
 	}
@@ -1097,7 +1097,7 @@ static void raw_statx(struct conn *conn, const struct request *rq,
 		return;
 	fill_statx(ip, &out.stat);
 	if (checked(0))
-		conn_reply_err(conn, rq->in->unique, EIO);
+		conn_reply_err(conn, rq->in->unique, -EIO);
 	else
 		conn_reply(conn, rq->in->unique, &out, sizeof(out));
 	inode_put(ip);
