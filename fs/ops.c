@@ -51,7 +51,7 @@ static struct inode *begin(fuse_req_t req, fuse_ino_t ino)
 	int ret;
 
 	count(fs);
-	pmem_fault_take(); /* whatever it was, it was not this request */
+	pmem_fault_begin(); /* whatever was before was not this request */
 	ret = inode_get(fs, ino, &ip);
 	if (ret) {
 		fuse_reply_err(req, -ret);
@@ -63,7 +63,7 @@ static struct inode *begin(fuse_req_t req, fuse_ino_t ino)
 /* A machine check on the way makes any answer wrong. */
 static int checked(int ret)
 {
-	return pmem_fault_take() && ret >= 0 ? -EIO : ret;
+	return pmem_fault_end() && ret >= 0 ? -EIO : ret;
 }
 
 static void end_err(fuse_req_t req, struct inode *ip, int ret)
@@ -991,7 +991,7 @@ static struct inode *raw_begin(struct conn *conn, const struct request *rq,
 	int ret;
 
 	count(fs);
-	pmem_fault_take();
+	pmem_fault_begin();
 	ret = request_arg_len(rq) < arg_len
 		      ? -EINVAL
 		      : inode_get(fs, rq->in->nodeid, &ip);

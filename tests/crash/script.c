@@ -151,8 +151,10 @@ static int find(struct script *s, const char *path, struct inode **ret_ip)
 	return ret;
 }
 
-static int find_parent(struct script *s, const char *path,
-		       struct inode **ret_dir, const char **ret_name)
+__attribute__((noinline)) static int find_parent(struct script *s,
+						 const char *path,
+						 struct inode **ret_dir,
+						 const char **ret_name)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir;
