@@ -651,6 +651,16 @@ void pmem_fault_note(void)
 	fault_pending = 1;
 }
 
+void pmem_touch(const void *p, size_t len)
+{
+	const volatile unsigned char *byte = (const volatile unsigned char *)p;
+
+	for (size_t i = 0; i < len; i += BLOCK_SIZE)
+		(void)byte[i];
+	if (len)
+		(void)byte[len - 1];
+}
+
 unsigned int pmem_bad_ranges(const struct pmem *pm, struct pmem_range *ret,
 			     unsigned int nr)
 {

@@ -155,6 +155,9 @@ bool pmem_fault_end(void);
 /* For somebody who met the bad page in another way (EFAULT from writev). */
 void pmem_fault_note(void);
 
+/* Read a byte of every page, so that those which are bad become known. */
+void pmem_touch(const void *p, size_t len);
+
 /* Copy up to @nr lost ranges to @ret; returns how many there are. */
 unsigned int pmem_bad_ranges(const struct pmem *pm, struct pmem_range *ret,
 			     unsigned int nr);

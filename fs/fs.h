@@ -207,7 +207,10 @@ uint64_t itable_nr_free(const struct foliofs *fs);
 /* walk.c: derive allocator, inode table and orphans from media. */
 int walk_mount(struct foliofs *fs, struct errmsg *err);
 
-/* Media is wrong: say so once a place, and remember.  Returns -EUCLEAN. */
+/*
+ * Media is wrong: say so once a place, and remember.  Returns -EUCLEAN; or
+ * -EIO, and nothing else, when this thread has just met a machine check.
+ */
 int fs_damaged(struct foliofs *fs, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

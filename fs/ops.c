@@ -43,6 +43,12 @@ static void count(struct foliofs *fs)
 					  memory_order_relaxed);
 }
 
+/* A machine check on the way makes any answer wrong. */
+static int checked(int ret)
+{
+	return pmem_fault_take() ? -EIO : ret;
+}
+
 /* The inode of a request, or the error is replied and NULL. */
 static struct inode *begin(fuse_req_t req, fuse_ino_t ino)
 {
@@ -54,16 +60,10 @@ static struct inode *begin(fuse_req_t req, fuse_ino_t ino)
 	pmem_fault_begin(); /* whatever was before was not this request */
 	ret = inode_get(fs, ino, &ip);
 	if (ret) {
-		fuse_reply_err(req, -ret);
+		fuse_reply_err(req, -checked(ret));
 		return NULL;
 	}
 	return ip;
-}
-
-/* A machine check on the way makes any answer wrong. */
-static int checked(int ret)
-{
-	return pmem_fault_end() && ret >= 0 ? -EIO : ret;
 }
 
 static void end_err(fuse_req_t req, struct inode *ip, int ret)
@@ -503,8 +503,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t pos,
 	} else {
 		file_accessed(ip);
 		/* The kernel met a bad page that we have not touched. */
-		if (fuse_reply_iov(req, iov, v.nr) == -EFAULT)
+		if (fuse_reply_iov(req, iov, v.nr) == -EFAULT) {
 			conn_reply_err(rq->conn, unique, -EIO);
+			for (int i = 0; i < v.nr; i++)
+				pmem_touch(iov[i].iov_base, iov[i].iov_len);
+		}
 	}
 	rwsem_up_read(&ip->rwsem);
 	inode_put(ip);
@@ -996,7 +999,7 @@ static struct inode *raw_begin(struct conn *conn, const struct request *rq,
 		      ? -EINVAL
 		      : inode_get(fs, rq->in->nodeid, &ip);
 	if (ret) {
-		conn_reply_err(conn, rq->in->unique, ret);
+		conn_reply_err(conn, rq->in->unique, checked(ret));
 		return NULL;
 	}
 	return ip;

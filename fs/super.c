@@ -28,6 +28,9 @@ int fs_damaged(struct foliofs *fs, const char *fmt, ...)
 	char text[256];
 	va_list ap;
 
+	/* Zeros in the place of a page that was lost just now. */
+	if (pmem_fault_pending())
+		return -EIO;
 	atomic_store(&fs->damaged, true);
 	if (fs->quiet || atomic_fetch_add(&nr, 1) >= MAX_COMPLAINTS)
 		return -EUCLEAN;

@@ -377,12 +377,29 @@ static void settle_locked(struct foliofs *fs, struct journal *j)
 	j->stat.nr_settles++;
 }
 
-static unsigned int take_lane(struct foliofs *fs, struct journal *j)
+/*
+ * After a machine check lanes stay as they are: some may hold what is durable
+ * nowhere else, others may be gone.  Nothing may be committed over them.
+ */
+static void give_up(struct foliofs *fs, struct journal *j) __must_hold(j->lock)
+{
+	pmem_fault_take();
+	if (!atomic_exchange(&fs->read_only, true))
+		fs_damaged(fs, "machine check while storing metadata; "
+			       "the filesystem is read-only now");
+	pthread_cond_broadcast(&j->freed);
+	pmem_fault_note(); /* the operation fails, or its answer does */
+}
+
+/* -EROFS when there will be none any more. */
+static int take_lane(struct foliofs *fs, struct journal *j, unsigned int *ret_i)
 	__must_hold(j->lock)
 {
 	unsigned int i;
 
 	while (!j->free) {
+		if (atomic_load(&fs->read_only))
+			return -EROFS;
 		if (j->live | j->retired)
 			settle_locked(fs, j);
 		else /* all are being committed right now; one will end */
@@ -391,7 +408,8 @@ static unsigned int take_lane(struct foliofs *fs, struct journal *j)
 	i = (unsigned int)__builtin_ctzll(j->free);
 	j->free &= ~(UINT64_C(1) << i);
 	j->lane[i].seq = ++j->seq;
-	return i;
+	*ret_i = i;
+	return 0;
 }
 
 static void write_record(struct foliofs *fs, uint64_t off, const struct txn *t,
@@ -464,7 +482,12 @@ int txn_commit(struct txn *t)
 	}
 
 	mutex_lock(&j->lock);
-	i = take_lane(fs, j);
+	ret = take_lane(fs, j, &i);
+	if (ret) {
+		mutex_unlock(&j->lock);
+		txn_abort(t);
+		return ret;
+	}
 	l = &j->lane[i];
 	journal_look(fs, j, &seen);
 	j->stat.nr_txns++;
@@ -478,23 +501,30 @@ int txn_commit(struct txn *t)
 	 */
 	if (t->direct)
 		pmem_fence(fs->pm);
-	write_record(fs, lane_off(j, i), t, l->seq);
+	if (!pmem_fault_pending())
+		write_record(fs, lane_off(j, i), t, l->seq);
+	if (pmem_fault_pending()) {
+		/* No record reached media, and no word was stored. */
+		mutex_lock(&j->lock);
+		give_up(fs, j);
+		mutex_unlock(&j->lock);
+		txn_abort(t);
+		return -EIO;
+	}
 	pmem_fence(fs->pm);
 	/* Committed: from here a crash replays the record. */
 	store_in_place(fs, t, l);
 
 	mutex_lock(&j->lock);
 	journal_advance(fs, j, &seen);
-	if (pmem_fault_take()) {
+	if (pmem_fault_pending()) {
 		/*
 		 * The words did not all reach media.  The record did, or will
 		 * be missed by nobody: keep the lane as it is for the next
 		 * mount, and change nothing more.
 		 */
-		atomic_store(&fs->read_only, true);
+		give_up(fs, j);
 		mutex_unlock(&j->lock);
-		fs_damaged(fs, "machine check while storing metadata; "
-			       "the filesystem is read-only now");
 		txn_end(t);
 		return 0;
 	}
