@@ -46,7 +46,7 @@ static void count(struct foliofs *fs)
 /* A machine check on the way makes any answer wrong. */
 static int checked(int ret)
 {
-	return pmem_fault_take() ? -EIO : ret;
+	return pmem_fault_end() ? -EIO : ret;
 }
 
 /* The inode of a request, or the error is replied and NULL. */
