@@ -33,6 +33,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dax/lock.h"
@@ -228,6 +229,25 @@ static int from_pmem2(int ret)
 	return -EINVAL;
 }
 
+/*
+ * umount(2) returns before the daemon has let go of the device, so a mount or
+ * fsck right after it waits a moment.
+ */
+static int lock_device(int fd, int how)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int i = 0; i < 100; i++) {
+		if (flock(fd, how | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	errno = EWOULDBLOCK;
+	return -1;
+}
+
 static int open_fd(struct device *dev, const char *path, struct errmsg *err)
 {
 	bool rw = dev->mode == PMEM_READ_WRITE;
@@ -251,7 +271,7 @@ static int open_fd(struct device *dev, const char *path, struct errmsg *err)
 			       path);
 	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
 		return err_set(err, -EINVAL, "%s: " NOT_A_DEVICE, path);
-	if (flock(dev->fd, (rw ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0)
+	if (lock_device(dev->fd, rw ? LOCK_EX : LOCK_SH) != 0)
 		return err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			       "%s: in use by another mount, mkfs or fsck",
 			       path);
@@ -333,6 +353,18 @@ static enum pmem_granularity granularity_of(struct pmem2_map *map)
 	}
 }
 
+/*
+ * Map it again so that stores stay here.  libpmem2 would have memory set aside
+ * for all of the device, of which hardly any is ever stored to.
+ */
+static int make_private(struct device *dev, size_t size)
+{
+	void *p = mmap(dev->rw, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, dev->fd, 0);
+
+	return p == MAP_FAILED ? -1 : 0;
+}
+
 static int map_device(struct device *dev, const char *path,
 		      enum pmem_granularity want, struct errmsg *err)
 {
@@ -367,8 +399,10 @@ static int map_device(struct device *dev, const char *path,
 	pmem2_config_set_length(cfg, size);
 	pmem2_config_set_required_store_granularity(cfg,
 						    PMEM2_GRANULARITY_PAGE);
-	if (dev->mode == PMEM_PRIVATE)
+	if (dev->mode == PMEM_PRIVATE) {
 		pmem2_config_set_sharing(cfg, PMEM2_PRIVATE);
+		pmem2_config_set_protection(cfg, PMEM2_PROT_READ);
+	}
 	ret = map_forced(dev, cfg, want);
 	pmem2_config_delete(&cfg);
 	if (ret)
@@ -377,6 +411,9 @@ static int map_device(struct device *dev, const char *path,
 
 	dev->granularity = granularity_of(dev->map);
 	dev->rw = (unsigned char *)pmem2_map_get_address(dev->map);
+	if (dev->mode == PMEM_PRIVATE && make_private(dev, size) != 0)
+		return err_set(err, -errno, "%s: cannot map: %s", path,
+			       strerror(errno));
 	dev->pm.base = dev->rw;
 	dev->pm.size = size;
 	dev->memcpy_fn = pmem2_get_memcpy_fn(dev->map);
