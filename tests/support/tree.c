@@ -367,7 +367,8 @@ static int compare_paths(const char *a, const char *b)
 
 static void print_line(const char *name, const char *line)
 {
-	printf("# %s: %.*s\n", name, (int)line_len(line), line);
+	if (line)
+		printf("# %s: %.*s\n", name, (int)line_len(line), line);
 }
 
 bool tree_equal(const char *a_name, const char *a, const char *b_name,
