@@ -48,7 +48,11 @@ struct foliofs {
 	uint64_t hash_seed;  /* of directory indexes, per mount */
 	uint64_t nr_orphans;
 	uint64_t walk_ns;
-	_Atomic(bool) damaged; /* something on media was wrong */
+	struct mutex space_lock;       /* covers the next two */
+	pthread_cond_t space_cond;     /* an inode was taken off media */
+	uint64_t nr_evicted;	       /* ever */
+	_Atomic(uint64_t) unlinked_ns; /* when the last one lost its name */
+	_Atomic(bool) damaged;	       /* something on media was wrong */
 	_Atomic(bool) read_only;
 	bool quiet;		      /* a checker that reports damage itself */
 	void *session;		      /* struct fuse_session, for ops.c */
@@ -128,6 +132,8 @@ static inline uint64_t word_pair(uint32_t low, uint32_t high)
 
 /* Nanoseconds since 1970 now. */
 int64_t time_now(void);
+/* Nanoseconds of CLOCK_MONOTONIC. */
+uint64_t clock_ns(void);
 /* The nearest that media can say: 1677 to 2262. */
 int64_t time_clamp(int64_t sec, uint32_t nsec);
 struct timespec time_split(int64_t ns);
@@ -173,6 +179,25 @@ static inline void inode_put(struct inode *ip)
 uint64_t icache_nr(const struct foliofs *fs);
 void inode_stat(struct inode *ip, struct stat *ret);
 int inode_pages(struct inode *ip, int64_t *ret_pages);
+
+/*
+ * Space of a file that was removed comes back with the kernel's FORGET, which
+ * may be behind the request that needs it.  So a request that finds no space
+ * waits a moment for what was unlinked just before, and is tried again:
+ *
+ *	struct space_retry retry = { 0 };
+ *
+ *	do
+ *		ret = ...;
+ *	while (ret == -ENOSPC && space_retry(fs, &retry));
+ */
+struct space_retry {
+	uint64_t seen, deadline;
+	bool started;
+};
+bool space_retry(struct foliofs *fs, struct space_retry *r);
+/* An inode has no name any more. */
+void space_unlinked(struct foliofs *fs);
 
 /*
  * itable.c: which inodes are free.

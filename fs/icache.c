@@ -225,6 +225,51 @@ void inode_ref(struct inode *ip, uint64_t nr)
 	atomic_fetch_add(&ip->refs, nr);
 }
 
+/* How long a request without space waits for the kernel's FORGET. */
+#define SPACE_WAIT_NS UINT64_C(200000000)
+/* An unlink longer ago than this is not what is being waited for. */
+#define UNLINK_OLD_NS UINT64_C(1000000000)
+
+void space_unlinked(struct foliofs *fs)
+{
+	atomic_store_explicit(&fs->unlinked_ns, clock_ns(),
+			      memory_order_relaxed);
+}
+
+static void space_evicted(struct foliofs *fs)
+{
+	mutex_lock(&fs->space_lock);
+	fs->nr_evicted++;
+	pthread_cond_broadcast(&fs->space_cond);
+	mutex_unlock(&fs->space_lock);
+}
+
+bool space_retry(struct foliofs *fs, struct space_retry *r)
+{
+	uint64_t now = clock_ns();
+	bool more = true;
+
+	if (!r->started) {
+		/* What was taken off media while we failed counts as well. */
+		r->started = true;
+		r->deadline = now + SPACE_WAIT_NS;
+		mutex_lock(&fs->space_lock);
+		r->seen = fs->nr_evicted;
+		mutex_unlock(&fs->space_lock);
+		return now - atomic_load(&fs->unlinked_ns) < UNLINK_OLD_NS;
+	}
+	sleep_hook_begin();
+	mutex_lock(&fs->space_lock);
+	while (more && fs->nr_evicted == r->seen)
+		more = mutex_wait_until(&fs->space_lock, &fs->space_cond,
+					r->deadline);
+	more = fs->nr_evicted != r->seen;
+	r->seen = fs->nr_evicted;
+	mutex_unlock(&fs->space_lock);
+	sleep_hook_end();
+	return more;
+}
+
 /*
  * Nobody has it and no name leads to it: take it off media.  Only the word
  * that makes it free is set (rule J3); the rest of it means nothing then.
@@ -245,8 +290,10 @@ static void inode_evict(struct inode *ip)
 		txn_abort(&t);
 		return;
 	}
-	if (txn_commit(&t) == 0)
-		itable_free(fs, ip->ino);
+	if (txn_commit(&t))
+		return;
+	itable_free(fs, ip->ino);
+	space_evicted(fs);
 }
 
 void inode_put_many(struct inode *ip, uint64_t nr)

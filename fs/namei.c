@@ -372,6 +372,8 @@ static int remove_name(struct inode *dir, const char *name, bool want_dir)
 	ret = txn_commit(&t);
 	if (!ret)
 		dir_removed(dir, &n, &found);
+	if (!ret && inode_nlink(ip) == 0)
+		space_unlinked(dir->fs);
 unlock:
 	rwsem_up_write(&ip->rwsem);
 unlock_dir:
@@ -673,6 +675,8 @@ static int rename_locked(struct renaming *r)
 		dir_inserted(r->newdir, &r->newname, &r->slot);
 	if (!r->exchange)
 		dir_removed(r->dir, &r->name, &r->from);
+	if (r->victim && inode_nlink(r->victim) == 0)
+		space_unlinked(r->dir->fs);
 	return 0;
 }
 

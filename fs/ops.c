@@ -197,11 +197,14 @@ static void create_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct cred cred = cred_of(req);
 	struct inode *dir = begin(req, parent), *ip;
+	struct space_retry retry = { 0 };
 	int ret;
 
 	if (!dir)
 		return;
-	ret = fs_create(dir, name, &cred, want, &ip);
+	do
+		ret = fs_create(dir, name, &cred, want, &ip);
+	while (ret == -ENOSPC && space_retry(dir->fs, &retry));
 	if (ret)
 		fuse_reply_err(req, -ret);
 	else
@@ -448,12 +451,15 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct cred cred = cred_of(req);
 	struct new_inode want = { .mode = S_IFREG | (mode & 07777) };
 	struct inode *dir = begin(req, parent), *ip;
+	struct space_retry retry = { 0 };
 	struct fuse_entry_param e;
 	int ret;
 
 	if (!dir)
 		return;
-	ret = fs_create(dir, name, &cred, &want, &ip);
+	do
+		ret = fs_create(dir, name, &cred, &want, &ip);
+	while (ret == -ENOSPC && space_retry(dir->fs, &retry));
 	if (ret) {
 		fuse_reply_err(req, -ret);
 	} else {
@@ -538,12 +544,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		     size_t size, off_t pos, struct fuse_file_info *fi)
 {
 	struct inode *ip = begin(req, ino);
+	struct space_retry retry = { 0 };
 	int ret;
 
 	(void)fi;
 	if (!ip)
 		return;
-	ret = file_write(ip, buf, (uint64_t)pos, size, write_flags(ip->fs));
+	do
+		ret = file_write(ip, buf, (uint64_t)pos, size,
+				 write_flags(ip->fs));
+	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
 	ret = checked(ret);
 	if (ret)
 		fuse_reply_err(req, -ret);
@@ -586,11 +596,17 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t pos,
 {
 	struct inode *ip = begin(req, ino);
 
+	struct space_retry retry = { 0 };
+	int ret;
+
 	(void)fi;
-	if (ip)
-		end_err(req, ip,
-			file_fallocate(ip, mode, (uint64_t)pos, (uint64_t)len,
-				       caller_flags(req)));
+	if (!ip)
+		return;
+	do
+		ret = file_fallocate(ip, mode, (uint64_t)pos, (uint64_t)len,
+				     caller_flags(req));
+	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
+	end_err(req, ip, ret);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t pos, int whence,
@@ -632,6 +648,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t pos_in,
 			       size_t len, int flags)
 {
 	struct inode *in = begin(req, ino_in), *out;
+	struct space_retry retry = { 0 };
 	uint64_t copied = 0;
 	int ret;
 
@@ -642,8 +659,11 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t pos_in,
 		return;
 	ret = inode_get(in->fs, ino_out, &out);
 	if (!ret) {
-		ret = file_copy(in, (uint64_t)pos_in, out, (uint64_t)pos_out,
-				len, caller_flags(req), &copied);
+		do
+			ret = file_copy(in, (uint64_t)pos_in, out,
+					(uint64_t)pos_out, len,
+					caller_flags(req), &copied);
+		while (ret == -ENOSPC && space_retry(in->fs, &retry));
 		inode_put(out);
 	}
 	ret = checked(ret);

@@ -50,6 +50,14 @@ int64_t time_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 int64_t time_clamp(int64_t sec, uint32_t nsec)
 {
 	if (sec >= INT64_MAX / 1000000000)
@@ -182,6 +190,8 @@ static void free_all(struct foliofs *fs)
 	alloc_destroy(fs->al);
 	pmem_close(fs->pm);
 	mutex_destroy(&fs->rename_lock);
+	pthread_cond_destroy(&fs->space_cond);
+	mutex_destroy(&fs->space_lock);
 	free(fs->device);
 	free(fs);
 }
@@ -196,6 +206,8 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 	if (!fs)
 		return err_set(err, -ENOMEM, "out of memory");
 	mutex_init(&fs->rename_lock, LOCK_RENAME);
+	mutex_init(&fs->space_lock, LOCK_LEAF);
+	cond_init(&fs->space_cond);
 	fs->opt = *opt;
 	fs->device = strdup(opt->device);
 	fs->opt.device = fs->device;

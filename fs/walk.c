@@ -260,14 +260,6 @@ static int check_root(struct walk *w)
 	return 0;
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 int walk_mount(struct foliofs *fs, struct errmsg *err)
 {
 	const struct foliofs_superblock *sb =

@@ -85,9 +85,9 @@ static void must_refuse(int line, int ret)
 /* Paths beside the mount. */
 static const char *beside(const char *name)
 {
-	static char path[4][300];
+	static char path[8][300];
 	static unsigned int turn;
-	char *p = path[turn++ % 4];
+	char *p = path[turn++ % 8];
 
 	snprintf(p, 300, "%s/%s", mtest_scratch(), name);
 	return p;
