@@ -605,6 +605,15 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t pos, int whence,
 	ip = begin(req, ino);
 	if (!ip)
 		return;
+	/*
+	 * The kernel does not write back before it asks, so a hole may have
+	 * data that has not come yet.  Not asked again, it says that all of a
+	 * file is data.
+	 */
+	if (ip->fs->opt.cache == CACHE_WRITEBACK) {
+		end_err(req, ip, -ENOSYS);
+		return;
+	}
 	ret = file_seek(ip, (uint64_t)pos, whence == SEEK_DATA, &found);
 	ret = checked(ret);
 	if (ret)
