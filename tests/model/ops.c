@@ -190,11 +190,13 @@ static void old_path(char *out, uint64_t *rng, const struct paths *paths)
 		strcpy(out, k->path);
 }
 
-static off_t random_pos(uint64_t *rng)
+static off_t random_pos(uint64_t *rng, const struct limits *limits)
 {
+	const uint64_t far = limits->sparse ? 1ull << 38 : 8 << 20;
+
 	switch (below(rng, 12)) {
 	case 0:
-		return (off_t)(rnd(rng) % (1ull << 38));
+		return (off_t)(rnd(rng) % far);
 	case 1:
 	case 2:
 		return (off_t)(rnd(rng) % (4 << 20));
@@ -334,8 +336,8 @@ void op_random(struct op *op, uint64_t *rng, const struct paths *paths,
 	op->mode = random_mode(rng);
 	if (op->kind == OP_OPEN || op->kind == OP_MKNOD)
 		op->mode &= ~(mode_t)S_ISGID;
-	op->pos = random_pos(rng);
-	op->pos2 = random_pos(rng);
+	op->pos = random_pos(rng, limits);
+	op->pos2 = random_pos(rng, limits);
 	op->len = random_len(rng);
 	op->value_len = random_value_len(rng, limits->max_value);
 	op->seed = rnd(rng);

@@ -96,6 +96,7 @@ struct paths {
 struct limits {
 	size_t max_value; /* bytes of an extended attribute */
 	bool zero_range;
+	bool sparse; /* holes are fast to skip */
 };
 
 void op_random(struct op *op, uint64_t *rng, const struct paths *paths,

@@ -54,14 +54,17 @@ static void make_files(void)
 
 static void make_sparse(void)
 {
+	/* Behind a write-back cache holes cannot be skipped. */
+	bool small = variant("cache=writeback");
+	off_t giga = small ? MIB : GIB, tera = small ? 16 * MIB : TIB;
 	int fd = open_ok("files/sparse", O_RDWR | O_CREAT);
 
-	write_pattern(fd, 3 * GIB + 5, 10000, 1);
-	write_pattern(fd, 5 * TIB, 3, 2);
-	OK(ftruncate(fd, 6 * TIB + 1));
-	OK(fallocate(fd, FALLOC_FL_KEEP_SIZE, GIB, 300000));
+	write_pattern(fd, 3 * giga + 5, 10000, 1);
+	write_pattern(fd, 5 * tera, 3, 2);
+	OK(ftruncate(fd, 6 * tera + 1));
+	OK(fallocate(fd, FALLOC_FL_KEEP_SIZE, giga, 300000));
 	OK(fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-		     3 * GIB + 4096, 4096));
+		     3 * giga + 4096, 4096));
 	OK(fsync(fd));
 	close_ok(fd);
 }
