@@ -55,8 +55,14 @@ static int try_copy(struct check *ck, int ret)
 
 	memcpy(&copy, pmem_at(ck->fs->pm, off), sizeof(copy));
 	if (super_check(&copy, nr, ck->opt->device, NULL) != 0 ||
-	    le64_to_cpu(copy.nr_blocks) != nr)
-		return ret; /* with what was said about the first one */
+	    le64_to_cpu(copy.nr_blocks) != nr) {
+		if (ret == -EUCLEAN)
+			err_set(ck->err, ret,
+				"%s: superblock damaged, and so is its copy; "
+				"this cannot be repaired",
+				ck->opt->device);
+		return ret;
+	}
 	fault(ck, 0, 0, "superblock: damaged, and its copy is good");
 	copy_super(ck, 0, off);
 	return 0;
