@@ -283,10 +283,12 @@ void folio_remove_map(struct folio *folio)
 	uint64_t count = atomic_fetch_sub(&folio->count, ONE_REF + ONE_MAP);
 
 	assert(maps_of(count) > 0 && refs_of(count) >= maps_of(count)); /* I1 */
-	if (count != ONE_REF + ONE_MAP)
-		return;
-	wake(folio);
-	became_idle(folio);
+	/*
+	 * Nobody waits for the two flags here: they are for folios without
+	 * entries, and those have no mappings (I10).
+	 */
+	if (count == ONE_REF + ONE_MAP)
+		wake(folio);
 }
 
 int folio_wait(struct folio *folio, struct dax_task *task, uint64_t until_ns)
@@ -486,16 +488,20 @@ void folio_set_poison(struct folio_table *table, uint64_t pfn, bool poison)
 {
 	struct folio *page = folio_page(table, pfn);
 
-	if (poison)
-		atomic_fetch_or(&page->flags, FOLIO_POISON);
-	else
-		atomic_fetch_and(&page->flags, ~FOLIO_POISON);
+	if (!poison) {
+		if (take_flag(page, FOLIO_POISON))
+			atomic_fetch_sub(&table->nr_poisoned, 1);
+	} else if (!(atomic_fetch_or(&page->flags, FOLIO_POISON) &
+		     FOLIO_POISON)) {
+		atomic_fetch_add(&table->nr_poisoned, 1);
+	}
 }
 
-bool folio_is_poisoned(struct folio_table *table, uint64_t pfn,
-		       unsigned int order)
+bool folio_is_poisoned(struct folio_table *table, uint64_t pfn, uint64_t nr)
 {
-	for (uint64_t i = pfn; i < pfn + (UINT64_C(1) << order); i++)
+	if (!atomic_load_explicit(&table->nr_poisoned, memory_order_relaxed))
+		return false;
+	for (uint64_t i = pfn; i < pfn + nr; i++)
 		if (atomic_load(&table->folios[i].flags) & FOLIO_POISON)
 			return true;
 	return false;

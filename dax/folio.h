@@ -84,7 +84,7 @@ static_assert(sizeof(struct folio) < 48, "what a used page costs");
 struct folio_table_ops {
 	/*
 	 * Pages [pfn, pfn + nr), for which folio_release() said false, are
-	 * idle now.  Called once for each, by whoever put the last reference.
+	 * idle now.  Called once for each, by whoever put the last pin.
 	 */
 	void (*idle)(void *ctx, uint64_t pfn, uint64_t nr);
 };
@@ -96,6 +96,7 @@ struct folio_table {
 	void *ctx;
 	_Atomic(uint64_t) nr_deferred; /* pages the callback will name */
 	_Atomic(uint64_t) nr_wakes;    /* waiters woken by a put */
+	_Atomic(uint64_t) nr_poisoned; /* pages */
 };
 
 int folio_table_create(uint64_t nr_pages, const struct folio_table_ops *ops,
@@ -251,7 +252,6 @@ bool folio_release(struct folio_table *table, uint64_t pfn);
 
 /* Poison stays until the page was written anew. */
 void folio_set_poison(struct folio_table *table, uint64_t pfn, bool poison);
-bool folio_is_poisoned(struct folio_table *table, uint64_t pfn,
-		       unsigned int order);
+bool folio_is_poisoned(struct folio_table *table, uint64_t pfn, uint64_t nr);
 
 #endif

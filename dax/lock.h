@@ -48,7 +48,6 @@ enum lock_rank {
 	LOCK_INODE2,	    /* of the second file or child */
 	LOCK_INVALIDATE,    /* invalidate_lock: faults and layout */
 	LOCK_INVALIDATE2,
-	LOCK_FOLIO_MAP, /* reserved for dax: a client's mappings */
 	LOCK_ENTRY,	/* dax entry lock (a sleeping bit) */
 	LOCK_ITABLE,	/* which inodes are free */
 	LOCK_ICACHE,	/* which inodes are in DRAM */
@@ -56,6 +55,7 @@ enum lock_rank {
 	LOCK_JOURNAL,	/* which lanes still hold a live record */
 	LOCK_ALLOC,	/* one arena of free space */
 	LOCK_XA,	/* xa_lock of one mapping */
+	LOCK_FOLIO_MAP, /* page tables: a mapper's clients */
 	LOCK_WAIT,	/* wait queues */
 	LOCK_FOLIO,	/* one folio's owner word */
 	LOCK_PMEM,	/* bad-page table, recorder */

@@ -186,6 +186,16 @@ static inline bool xas_invalid(const struct xa_state *xas)
 	return (uintptr_t)xas->node & 3;
 }
 
+static inline void xas_lock(struct xa_state *xas) __acquires(xas->xa->lock)
+{
+	mutex_lock(&xas->xa->lock);
+}
+
+static inline void xas_unlock(struct xa_state *xas) __releases(xas->xa->lock)
+{
+	mutex_unlock(&xas->xa->lock);
+}
+
 static inline int xas_error(const struct xa_state *xas)
 {
 	if (((uintptr_t)xas->node & 3) == 2)

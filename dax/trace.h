@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * dax/trace.h - static probes
+ *
+ * The names are those of the kernel's fs_dax tracepoints, and the arguments
+ * begin as theirs do: the inode number.  A probe is one nop until somebody
+ * attaches (perf, bpftrace, systemtap: provider "foliofs").
+ *
+ * Source.    Linux include/trace/events/fs_dax.h; sys/sdt.h of systemtap.
+ */
+#ifndef DAX_TRACE_H
+#define DAX_TRACE_H
+
+#include <sys/sdt.h>
+
+/* ino, index, order, write */
+#define trace_dax_fault(name, ino, index, order, write) \
+	DTRACE_PROBE4(foliofs, name, ino, index, order, write)
+
+/* ino, index, order, vm_fault_t or errno */
+#define trace_dax_done(name, ino, index, order, result) \
+	DTRACE_PROBE4(foliofs, name, ino, index, order, result)
+
+/* ino, first index, last index, how it went */
+#define trace_dax_range(name, ino, first, last, result) \
+	DTRACE_PROBE4(foliofs, name, ino, first, last, result)
+
+#define trace_dax_warning(what) DTRACE_PROBE1(foliofs, dax_warning, what)
+
+#endif
