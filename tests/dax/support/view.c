@@ -86,7 +86,8 @@ static int view_map(struct dax_vma *vma, const struct dax_map *map)
 		return fs->fail_map;
 	assert(!(map->zero && map->write));
 	mutex_lock(&fs->mmu);
-	if (map->order == 0 && pmd_of(v, map->index)->present)
+	if (map->order == 0 &&
+	    (pmd_of(v, map->index)->present || pte_of(v, map->index)->anon))
 		ret = -EBUSY;
 	else if (map->order == 0)
 		ret = install(v, pte_of(v, map->index), map);
