@@ -101,6 +101,7 @@ static struct folio *chunk_lock(struct folio_table *table, uint64_t pfn)
 	struct folio *chunk = chunk_of(table, pfn);
 
 	lock_rank_acquire(chunk, LOCK_FOLIO);
+	lock_point();
 	for (unsigned int i = 0;; i++) {
 		if (!(atomic_fetch_or_explicit(&chunk->flags, FOLIO_LOCKED,
 					       memory_order_acquire) &
@@ -116,6 +117,7 @@ static void chunk_unlock(struct folio *chunk)
 	lock_rank_release(chunk);
 	atomic_fetch_and_explicit(&chunk->flags, ~FOLIO_LOCKED,
 				  memory_order_release);
+	lock_point();
 }
 
 static void set_order(struct folio *folio, unsigned int order)

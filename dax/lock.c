@@ -10,9 +10,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NR_HELD 24
 
@@ -76,6 +79,24 @@ bool lock_rank_free(enum lock_rank rank)
 	return true;
 }
 
+#if LOCK_PERTURB
+void lock_point(void)
+{
+	static _Atomic(uint32_t) next_seed = 1;
+	static _Thread_local uint32_t seed;
+
+	if (!seed)
+		seed = atomic_fetch_add(&next_seed, 1) * 2654435761u | 1;
+	seed ^= seed << 13;
+	seed ^= seed >> 17;
+	seed ^= seed << 5;
+	if (seed % 256 == 0)
+		usleep(seed >> 8 & 127);
+	else if (seed % 16 == 0)
+		sched_yield();
+}
+#endif
+
 void mutex_init(struct mutex *m, enum lock_rank rank)
 {
 	int ret = pthread_mutex_init(&m->m, NULL);
@@ -95,6 +116,7 @@ void mutex_lock(struct mutex *m) __no_lock_analysis
 	int ret;
 
 	lock_rank_acquire(m, m->rank);
+	lock_point();
 	ret = pthread_mutex_lock(&m->m);
 	assert(ret == 0);
 	(void)ret;
@@ -112,6 +134,7 @@ void mutex_unlock(struct mutex *m) __no_lock_analysis
 {
 	lock_rank_release(m);
 	pthread_mutex_unlock(&m->m);
+	lock_point();
 }
 
 void mutex_wait(struct mutex *m, pthread_cond_t *cond)
@@ -159,6 +182,7 @@ void rwsem_destroy(struct rwsem *s)
 void rwsem_down_read(struct rwsem *s, enum lock_rank rank) __no_lock_analysis
 {
 	lock_rank_acquire(s, rank);
+	lock_point();
 	if (pthread_rwlock_tryrdlock(&s->rw) == 0)
 		return;
 	sleep_hook_begin();
@@ -169,6 +193,7 @@ void rwsem_down_read(struct rwsem *s, enum lock_rank rank) __no_lock_analysis
 void rwsem_down_write(struct rwsem *s, enum lock_rank rank) __no_lock_analysis
 {
 	lock_rank_acquire(s, rank);
+	lock_point();
 	if (pthread_rwlock_trywrlock(&s->rw) == 0)
 		return;
 	sleep_hook_begin();
@@ -189,12 +214,14 @@ void rwsem_up_read(struct rwsem *s) __no_lock_analysis
 {
 	lock_rank_release(s);
 	pthread_rwlock_unlock(&s->rw);
+	lock_point();
 }
 
 void rwsem_up_write(struct rwsem *s) __no_lock_analysis
 {
 	lock_rank_release(s);
 	pthread_rwlock_unlock(&s->rw);
+	lock_point();
 }
 
 void sleep_hook_set(const struct sleep_hook *hook)

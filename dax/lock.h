@@ -124,6 +124,18 @@ void sleep_hook_end(void);
 void lock_rank_acquire(const void *lock, enum lock_rank rank);
 void lock_rank_release(const void *lock);
 
+/*
+ * A point where another thread may overtake: before and after every lock.
+ * With LOCK_PERTURB=1 it often does.
+ */
+#if LOCK_PERTURB
+void lock_point(void);
+#else
+static inline void lock_point(void)
+{
+}
+#endif
+
 /* For assertions: does this thread hold nothing at or above @rank? */
 bool lock_rank_free(enum lock_rank rank);
 
