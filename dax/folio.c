@@ -439,6 +439,7 @@ int folio_disassociate(struct folio *folio, struct address_space *mapping,
 	uint64_t share = atomic_load(&folio->share);
 	int order = (int)folio_order(folio);
 
+	lock_point(); /* nobody may come between */
 	assert(!owner || owner == mapping);
 	assert(owner || share > 0); /* A6, B12: never below 0 */
 	if (!owner && share > 1) {

@@ -178,20 +178,37 @@ static void forget_range(struct iter *it, uint64_t len, bool dirty_too)
 	dax_invalidate_range(it->mapping, first, last);
 }
 
+/* Does an order-9 entry at page @index reach beyond [pos, end)? */
+static bool is_cut(struct iter *it, uint64_t index, uint64_t end)
+{
+	const void *entry = xa_load(&it->mapping->i_pages, index);
+	uint64_t first;
+
+	if (!entry || !dax_is_pmd_entry(entry))
+		return false;
+	first = dax_entry_first(index, entry) << BLOCK_SHIFT;
+	return first < it->pos || first + CHUNK_SIZE > end;
+}
+
 /*
  * An order-9 entry that the range cuts is dirty elsewhere as well: flush that
  * before the mark is forgotten.
  */
 static int flush_cut_entries(struct iter *it, uint64_t len)
 {
-	uint64_t last = it->pos + len - 1;
+	uint64_t end = it->pos + len;
+	const uint64_t ends[] = { it->pos, end - 1 };
 	int ret;
 
-	ret = dax_writeback_mapping_range(it->mapping, it->pos, it->pos,
-					  DAX_WB_ALL);
-	if (ret)
-		return ret;
-	return dax_writeback_mapping_range(it->mapping, last, last, DAX_WB_ALL);
+	for (int i = 0; i < 2; i++) {
+		if (!is_cut(it, ends[i] >> BLOCK_SHIFT, end))
+			continue;
+		ret = dax_writeback_mapping_range(it->mapping, ends[i], ends[i],
+						  DAX_WB_ALL);
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 
 /* Before anything is stored to the blocks of one iomap. */

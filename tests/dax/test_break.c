@@ -43,6 +43,14 @@ static int job_break(struct job *job)
 	return ret;
 }
 
+/* The scan alone: 1 if it found something busy. */
+static int job_scan(struct job *job)
+{
+	return dax_layout_busy_page_range(&job->file->mapping,
+					  job->index << BLOCK_SHIFT,
+					  job->index2, NULL) != NULL;
+}
+
 static int job_evict(struct job *job)
 {
 	file_evict(job->file);
@@ -294,6 +302,40 @@ Test(brk, delete_wakes_those_who_only_look)
 	for (int i = 0; i < 10; i++)
 		job_end(&jobs[i]);
 	cr_expect_null(file_entry(A, 4));
+}
+
+/* B16: who was woken and does not lock passes the turn on. */
+Test(brk, scan_passes_its_turn_on_to_the_next_waiter)
+{
+	struct job scan = { .file = A, .index = 4, .index2 = 6 * BLOCK_SIZE };
+	struct job fault = { .index = 4 };
+	struct folio *folio;
+	void *entry;
+
+	map_a();
+	fault.view = va;
+	folio = pin(va, 4, FOLL_WRITE);
+	view_unmap(va);
+	entry = entry_lock(A, 4);
+	job_start(&fault, job_fault);
+	until(entry_waiters(A, 4) == 1);
+	/* The scan would keep faults out, so it comes without its lock. */
+	job_start(&scan, job_scan);
+	until(entry_waiters(A, 4) == 2);
+	entry_unlock(A, 4, entry);
+	cr_expect_eq(job_end(&fault), VM_FAULT_NOPAGE);
+	cr_expect_eq(job_end(&scan), 1);
+	/* And in the other order. */
+	view_unmap(va);
+	entry = entry_lock(A, 4);
+	job_start(&scan, job_scan);
+	until(entry_waiters(A, 4) == 1);
+	job_start(&fault, job_fault);
+	until(entry_waiters(A, 4) == 2);
+	entry_unlock(A, 4, entry);
+	cr_expect_eq(job_end(&scan), 1);
+	cr_expect_eq(job_end(&fault), VM_FAULT_NOPAGE);
+	folio_put(folio);
 }
 
 static int job_invalidate(struct job *job)

@@ -485,6 +485,24 @@ Test(share, write_to_a_shared_block_removes_a_dirty_entry)
 	cr_expect_eq(file_byte(B, 4 * BLOCK_SIZE), 'd');
 }
 
+/* The same inside a huge entry: what is dirty around it is flushed first. */
+Test(share, write_that_cuts_a_dirty_huge_entry_flushes_the_rest)
+{
+	const struct pmem_recorder rec = { note_flush, NULL };
+	struct view *v = huge_a();
+
+	view_store_huge(v, 8, 'd');
+	file_share_raw(A, 9, B, 0);
+	fs->huge = false;
+	flushed_pfn = file_pfn(A, 8);
+	pmem_record(fs->pm, &rec);
+	cr_expect_eq(file_write(A, 9 * BLOCK_SIZE, "n", 1), 1);
+	pmem_record(fs->pm, NULL);
+	cr_expect(was_flushed);
+	cr_expect_eq(A->mapping.nrpages, 0);
+	cr_expect_eq(file_byte(A, 8 * BLOCK_SIZE), 'd');
+}
+
 /* Scenario 34: a new block where there was none leaves dirty ones alone. */
 Test(share, write_to_a_hole_removes_clean_entries_only)
 {
