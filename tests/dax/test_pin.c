@@ -86,6 +86,35 @@ Test(pin, pin_races_with_truncate_and_one_of_them_wins)
 	view_unmap(v);
 }
 
+static void punch_now(struct memfile *file)
+{
+	fs->on_lookup = NULL;
+	cr_assert_eq(file_punch(file, 5, 1, false, NULL), 0);
+}
+
+/*
+ * Scenario 67: the page tables were read, and then the page went from this
+ * file.  Another file still maps it, so that the counters would allow the pin.
+ */
+Test(pin, pin_looks_at_the_mapping_again)
+{
+	struct folio *folio;
+	struct view *va, *vb;
+	uint32_t old = file_fill(A, 5, 's');
+
+	file_share_raw(A, 5, B, 5);
+	va = shared_view(A);
+	vb = shared_view(B);
+	view_fault(va, 5, false, 0);
+	view_fault(vb, 5, false, 0);
+	fs->on_lookup = punch_now;
+	cr_expect_eq(dax_pin(&va->vma, 5, 0, &folio), 0);
+	cr_expect_neq(folio_pfn(folio), old);
+	cr_expect_eq(folio_pfn(folio), file_pfn(A, 5));
+	folio_put(folio);
+	expect_counts(folio_at(fs->dev->folios, old), 1, 1);
+}
+
 /* Scenario 68. */
 Test(pin, fork_copies_mappings_and_leaves_busy_alone)
 {

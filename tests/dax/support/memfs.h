@@ -58,6 +58,8 @@ struct memfs {
 	void (*on_fsync)(struct memfile *file);
 	void (*on_wrprotect)(struct memfile *file, uint64_t index);
 	void (*on_begin)(struct memfile *file, uint64_t pos);
+	/* After the page tables were read. */
+	void (*on_lookup)(struct memfile *file);
 	void (*on_unmap)(struct memfile *file, uint64_t index, uint64_t nr);
 };
 

@@ -181,8 +181,11 @@ static void view_zap_huge(struct dax_vma *vma, uint64_t index)
 /* The record that maps a page, with fs->mmu held. */
 static struct pte *lookup(struct view *v, uint64_t index)
 {
-	struct pte *p = pmd_of(v, index);
+	struct pte *p;
 
+	if (!covers(v, index))
+		return NULL;
+	p = pmd_of(v, index);
 	if (p->present)
 		return p;
 	p = pte_of(v, index);
@@ -208,6 +211,8 @@ static bool view_lookup(struct dax_vma *vma, uint64_t index, bool write,
 		*ret_pfn = p->zero ? v->file->fs->dev->zero_pfn
 				   : page_of(v, p, index);
 	mutex_unlock(&v->file->fs->mmu);
+	if (v->file->fs->on_lookup)
+		v->file->fs->on_lookup(v->file);
 	return found;
 }
 
