@@ -301,17 +301,15 @@ void *xas_load(struct xa_state *xas)
 		xas->node = XAS_BOUNDS;
 		return NULL;
 	}
-	for (;;) {
+	offset = index_offset(node, index);
+	entry = node->slots[offset];
+	while (is_node(entry)) {
+		node = to_node(entry);
 		offset = index_offset(node, index);
 		entry = node->slots[offset];
-		if (is_sibling(entry)) {
-			offset = to_sibling(entry);
-			entry = node->slots[offset];
-		}
-		if (!is_node(entry))
-			break;
-		node = to_node(entry);
 	}
+	if (is_sibling(entry))
+		offset = to_sibling(entry);
 	return stand_at(xas, node, index & ~node_mask(node), offset);
 }
 
@@ -434,6 +432,9 @@ void *xas_find_conflict(struct xa_state *xas)
 
 	if (xas_error(xas))
 		return NULL;
+	/* One index: the state stays on its slot, for the store to come. */
+	if (xas->order == 0)
+		return xas_load(xas);
 	xas_reset(xas);
 	entry = xas_find(xas, xas->last);
 	xas->index = index;
@@ -563,9 +564,27 @@ static int create(struct xa_state *xas)
 	return 0;
 }
 
+/* The same for one index: its slot is the entry's, or a sibling of it. */
+static bool covers_index(const struct xa_state *xas)
+{
+	const struct xa_node *node = xas->node;
+	unsigned int offset;
+	const void *slot;
+
+	if (!on_entry(xas) || (xas->index & ~node_mask(node)) != xas->base)
+		return false;
+	offset = index_offset(node, xas->index);
+	if (offset == xas->offset)
+		return true;
+	slot = node->slots[offset];
+	return is_sibling(slot) && to_sibling(slot) == xas->offset;
+}
+
 /* Does the entry under the xas cover all of the state's range? */
 static bool covers(const struct xa_state *xas)
 {
+	if (xas->order == 0)
+		return covers_index(xas);
 	if (!on_entry(xas) || xas_entry_index(xas) > xas->index)
 		return false;
 	return entry_last(xas) >= xas->last;
@@ -585,6 +604,11 @@ static void fill(struct xa_state *xas, void *entry)
 	unsigned int nr = 1u << (xas->order % XA_SHIFT);
 	struct xa_node *node = xas->node;
 
+	if (nr == 1 && !node->slots[xas->offset]) {
+		node->slots[xas->offset] = entry;
+		node->used |= UINT64_C(1) << xas->offset;
+		return;
+	}
 	for (unsigned int i = xas->offset; i < xas->offset + nr; i++) {
 		void *old = node->slots[i];
 
@@ -602,6 +626,7 @@ static void fill(struct xa_state *xas, void *entry)
 
 void *xas_store(struct xa_state *xas, void *entry)
 {
+	bool there;
 	void *old;
 
 	if (xas_error(xas))
@@ -610,16 +635,23 @@ void *xas_store(struct xa_state *xas, void *entry)
 		fill(xas, entry);
 		return NULL;
 	}
-	if (!covers(xas))
+	there = covers(xas);
+	if (!there) {
 		xas_load(xas);
+		there = covers(xas);
+	}
 	old = on_entry(xas) ? xas->node->slots[xas->offset] : NULL;
-	if (entry && covers(xas)) {
+	if (there && entry) {
 		xas->node->slots[xas->offset] = entry;
 		return old;
 	}
-	if (!entry && covers(xas)) {
+	if (there) {
 		delete_entry(xas);
 		return old;
+	}
+	if (is_home(xas) && entry) {
+		fill(xas, entry);
+		return NULL;
 	}
 	if (!entry) {
 		delete_range(xas);

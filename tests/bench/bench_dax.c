@@ -7,10 +7,9 @@
  * Every structure gets the same indices in the same order in the same run, so
  * the ratio is what to read; it is time of ours over time of theirs, and below
  * 1 is faster.  The rest has nothing to be compared with and is given as
- * nanoseconds.  With an argument a single part runs, alone in the process, so
- * that callgrind can count its instructions:
- *
- *	valgrind --tool=callgrind ./bench_dax fault
+ * nanoseconds.  With an argument a single part runs: index, fault or share.
+ * instructions.py counts instructions of an operation with callgrind; those
+ * are the same every time.
  */
 #include <Judy.h>
 #include <assert.h>
@@ -555,6 +554,80 @@ static void bench_share(void)
 	pmem_close(pm);
 }
 
+/*
+ * Part four: for instructions.py.  The first @stages of the list, on @nr pages,
+ * once; the script takes differences.
+ */
+
+static uint64_t *count_idx;
+static struct bench count_bench;
+
+static void stage_insert(uint64_t nr)
+{
+	xa_insert_all(count_idx, nr);
+}
+
+static void stage_lookup(uint64_t nr)
+{
+	if (!xa_lookup_all(count_idx, nr))
+		abort();
+}
+
+static void stage_erase(uint64_t nr)
+{
+	xa_erase_all(count_idx, nr);
+}
+
+static void stage_fault(uint64_t nr)
+{
+	fault_range(&count_bench, 0, nr);
+}
+
+static void stage_unmap(uint64_t nr)
+{
+	bench_unmap(&count_bench.mapping, 0, nr);
+}
+
+static void stage_break(uint64_t nr)
+{
+	(void)nr;
+	dax_break_layout_inode(&count_bench.mapping, NULL);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(uint64_t nr);
+} stages[] = {
+	{ "index insert", stage_insert },
+	{ "index lookup", stage_lookup },
+	{ "index erase", stage_erase },
+	{ "fault of a new page", stage_fault },
+	{ "unmap", stage_unmap },
+	{ "fault of a page with entry", stage_fault },
+	{ "unmap again", stage_unmap },
+	{ "break, idle", stage_break },
+};
+#define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
+
+static int count(uint64_t nr, uint64_t nr_stages)
+{
+	struct pmem *pm;
+	struct dax_device *dev = open_device(&pm);
+
+	count_idx = malloc(NR * sizeof(*count_idx));
+	for (uint64_t i = 0; i < NR; i++)
+		count_idx[i] = i;
+	xa_init(&xa, NULL);
+	bench_open(&count_bench, pm, dev, 1, 1);
+	for (uint64_t i = 0; i < nr_stages && i < NR_STAGES; i++)
+		stages[i].run(nr);
+	/* As it is: what would follow is not to be counted. */
+	if (nr_stages)
+		puts(stages[nr_stages - 1].name);
+	fflush(stdout);
+	_exit(nr_stages > NR_STAGES);
+}
+
 static bool wants(int argc, char **argv, const char *part)
 {
 	return argc < 2 || strcmp(argv[1], part) == 0;
@@ -562,6 +635,9 @@ static bool wants(int argc, char **argv, const char *part)
 
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "count") == 0)
+		return count(strtoull(argv[2], NULL, 0),
+			     strtoull(argv[3], NULL, 0));
 	if (wants(argc, argv, "index"))
 		bench_index();
 	if (wants(argc, argv, "fault"))
