@@ -7,6 +7,8 @@
  * holds the entry and the others hold sibling entries that name the first.
  * Marks are kept for first slots only.
  *
+ * Most nodes are either nearly empty or nearly full, so there are two sizes.
+ *
  * Invariants:
  * (1) a node other than the head is never empty;
  * (2) bit i of used is set if and only if slot i is not NULL;
@@ -51,6 +53,65 @@ static unsigned int to_sibling(const void *entry)
 	return (unsigned int)((uintptr_t)entry >> 2);
 }
 
+/* Place of slot @offset in a small node: the used slots before it. */
+static unsigned int rank(const struct xa_node *node, unsigned int offset)
+{
+	uint64_t below = node->used & ((UINT64_C(1) << offset) - 1);
+	unsigned int nr = 0;
+
+	for (; below; below &= below - 1)
+		nr++;
+	return nr;
+}
+
+static bool is_used(const struct xa_node *node, unsigned int offset)
+{
+	return node->used >> offset & 1;
+}
+
+static inline void *slot(const struct xa_node *node, unsigned int offset)
+{
+	if (node->wide)
+		return node->slots[offset];
+	return is_used(node, offset) ? node->slots[rank(node, offset)] : NULL;
+}
+
+/* Is there room in @node for the slots of @mask as well? */
+static bool has_room(const struct xa_node *node, uint64_t mask)
+{
+	uint64_t used = node->used | mask;
+	unsigned int nr = 0;
+
+	for (; used && !node->wide && nr <= XA_SMALL_SLOTS; used &= used - 1)
+		nr++;
+	return nr <= XA_SMALL_SLOTS;
+}
+
+/* Needs room, if the slot is not used. */
+static void set_slot(struct xa_node *node, unsigned int offset, void *entry)
+{
+	unsigned int i = node->wide ? offset : rank(node, offset);
+
+	if (!node->wide && !is_used(node, offset))
+		for (unsigned int k = XA_SMALL_SLOTS - 1; k > i; k--)
+			node->slots[k] = node->slots[k - 1];
+	node->slots[i] = entry;
+	node->used |= UINT64_C(1) << offset;
+}
+
+static void clear_slot(struct xa_node *node, unsigned int offset)
+{
+	unsigned int i = node->wide ? offset : rank(node, offset);
+
+	if (!is_used(node, offset))
+		return;
+	if (!node->wide)
+		for (; i < XA_SMALL_SLOTS - 1; i++)
+			node->slots[i] = node->slots[i + 1];
+	node->slots[i] = NULL;
+	node->used &= ~(UINT64_C(1) << offset);
+}
+
 /* Indices below a node, minus one. */
 static uint64_t node_mask(const struct xa_node *node)
 {
@@ -69,8 +130,8 @@ static unsigned int entry_slots(const struct xa_node *node, unsigned int offset)
 {
 	unsigned int nr = 1;
 
-	while (offset + nr < XA_SLOTS && is_sibling(node->slots[offset + nr]) &&
-	       to_sibling(node->slots[offset + nr]) == offset)
+	while (offset + nr < XA_SLOTS &&
+	       slot(node, offset + nr) == xa_mk_internal(offset))
 		nr++;
 	return nr;
 }
@@ -83,12 +144,19 @@ static uint64_t slots_mask(unsigned int offset, unsigned int nr)
 
 /* Nodes, and the memory for them. */
 
-static void *mem_alloc(const struct xarray *xa, bool may_wait)
+static void *mem_alloc(const struct xarray *xa, bool wide, bool may_wait)
 {
+	size_t nr = wide ? XA_SLOTS : XA_SMALL_SLOTS;
+	size_t size = sizeof(struct xa_node) + nr * sizeof(void *);
+	struct xa_node *node;
+
 	if (xa->mem)
-		return xa->mem->alloc(xa->mem->ctx, sizeof(struct xa_node),
-				      may_wait);
-	return calloc(1, sizeof(struct xa_node));
+		node = xa->mem->alloc(xa->mem->ctx, size, may_wait);
+	else
+		node = calloc(1, size);
+	if (node)
+		node->wide = wide;
+	return node;
 }
 
 static void mem_free(const struct xarray *xa, struct xa_node *node)
@@ -100,15 +168,16 @@ static void mem_free(const struct xarray *xa, struct xa_node *node)
 }
 
 static struct xa_node *node_new(struct xa_state *xas, struct xa_node *parent,
-				unsigned int shift, unsigned int offset)
+				unsigned int shift, unsigned int offset,
+				bool wide)
 {
 	struct xa_node *node = xas->spare;
 
-	if (node) {
+	if (node) { /* these are all wide */
 		xas->spare = node->parent;
 		xas->nr_spare--;
 	} else {
-		node = mem_alloc(xas->xa, false);
+		node = mem_alloc(xas->xa, wide, false);
 	}
 	if (!node) {
 		xas_set_err(xas, -ENOMEM);
@@ -120,12 +189,38 @@ static struct xa_node *node_new(struct xa_state *xas, struct xa_node *parent,
 	return node;
 }
 
+/* A wide node in the place of a small one, or NULL. */
+static struct xa_node *widen(struct xa_state *xas, struct xa_node *small)
+{
+	struct xa_node *node =
+		node_new(xas, small->parent, small->shift, small->offset, true);
+
+	if (!node)
+		return NULL;
+	for (uint64_t left = small->used; left; left &= left - 1) {
+		unsigned int i = (unsigned int)__builtin_ctzll(left);
+		void *entry = slot(small, i);
+
+		set_slot(node, i, entry);
+		if (is_node(entry))
+			to_node(entry)->parent = node;
+	}
+	for (unsigned int m = 0; m < XA_MAX_MARKS; m++)
+		node->marks[m] = small->marks[m];
+	if (node->parent)
+		set_slot(node->parent, node->offset, mk_node(node));
+	else
+		xas->xa->head = node;
+	mem_free(xas->xa, small);
+	return node;
+}
+
 bool xas_nomem(struct xa_state *xas)
 {
 	struct xa_node *node = NULL;
 
 	if (xas_error(xas) == -ENOMEM && xas->nr_spare < MAX_NEW)
-		node = mem_alloc(xas->xa, true);
+		node = mem_alloc(xas->xa, true, true);
 	if (node) {
 		node->parent = xas->spare;
 		xas->spare = node;
@@ -152,17 +247,23 @@ static struct xa_node *trim(struct xarray *xa, struct xa_node *node)
 			mem_free(xa, node);
 			return NULL;
 		}
-		parent->slots[node->offset] = NULL;
-		parent->used &= ~(UINT64_C(1) << node->offset);
+		clear_slot(parent, node->offset);
 		mem_free(xa, node);
 		node = parent;
 	}
 	return node;
 }
 
-/* Keep a node for the next try.  All of its slots are empty. */
+/*
+ * Keep a node for the next try, whose slots are all empty.  Small ones are not
+ * kept, because the next try may need a wide one.
+ */
 static void spare(struct xa_state *xas, struct xa_node *node)
 {
+	if (!node->wide) {
+		mem_free(xas->xa, node);
+		return;
+	}
 	node->parent = xas->spare;
 	xas->spare = node;
 	xas->nr_spare++;
@@ -174,11 +275,13 @@ static bool shrink(struct xarray *xa, struct xa_state *spare_to)
 	struct xa_node *head = xa->head;
 	bool shrunk = false;
 
-	while (head && head->used == 1 && is_node(head->slots[0])) {
-		xa->head = to_node(head->slots[0]);
+	while (head && head->used == 1 && is_node(slot(head, 0))) {
+		xa->head = to_node(slot(head, 0));
 		xa->head->parent = NULL;
 		if (spare_to) {
-			*head = (struct xa_node){ .used = 0 };
+			clear_slot(head, 0);
+			for (unsigned int m = 0; m < XA_MAX_MARKS; m++)
+				head->marks[m] = 0;
 			spare(spare_to, head);
 		} else {
 			mem_free(xa, head);
@@ -192,8 +295,8 @@ static bool shrink(struct xarray *xa, struct xa_state *spare_to)
 static void free_tree(struct xarray *xa, struct xa_node *node)
 {
 	for (unsigned int i = 0; i < XA_SLOTS; i++)
-		if (is_node(node->slots[i]))
-			free_tree(xa, to_node(node->slots[i]));
+		if (is_node(slot(node, i)))
+			free_tree(xa, to_node(slot(node, i)));
 	mem_free(xa, node);
 }
 
@@ -202,8 +305,8 @@ static size_t count_tree(const struct xa_node *node)
 	size_t nr = 1;
 
 	for (unsigned int i = 0; i < XA_SLOTS; i++)
-		if (is_node(node->slots[i]))
-			nr += count_tree(to_node(node->slots[i]));
+		if (is_node(slot(node, i)))
+			nr += count_tree(to_node(slot(node, i)));
 	return nr;
 }
 
@@ -257,7 +360,7 @@ static void mark_clear(struct xa_node *node, unsigned int offset,
 
 static bool on_entry(const struct xa_state *xas)
 {
-	return !xas_invalid(xas) && xas->node->slots[xas->offset];
+	return !xas_invalid(xas) && is_used(xas->node, xas->offset);
 }
 
 bool xas_get_mark(const struct xa_state *xas, enum xa_mark mark)
@@ -285,7 +388,7 @@ static void *stand_at(struct xa_state *xas, struct xa_node *node, uint64_t base,
 	xas->node = node;
 	xas->base = base;
 	xas->offset = offset;
-	return node->slots[offset];
+	return slot(node, offset);
 }
 
 void *xas_load(struct xa_state *xas)
@@ -302,11 +405,11 @@ void *xas_load(struct xa_state *xas)
 		return NULL;
 	}
 	offset = index_offset(node, index);
-	entry = node->slots[offset];
+	entry = slot(node, offset);
 	while (is_node(entry)) {
 		node = to_node(entry);
 		offset = index_offset(node, index);
-		entry = node->slots[offset];
+		entry = slot(node, offset);
 	}
 	if (is_sibling(entry))
 		offset = to_sibling(entry);
@@ -375,7 +478,7 @@ static void *scan(struct xa_state *xas, uint64_t max, int mark)
 			continue;
 		}
 		offset += (unsigned int)__builtin_ctzll(bits);
-		entry = node->slots[offset];
+		entry = slot(node, offset);
 		if (is_sibling(entry)) {
 			offset++;
 			continue;
@@ -452,8 +555,7 @@ static void delete_entry(struct xa_state *xas)
 	for (unsigned int m = 0; m < XA_MAX_MARKS; m++)
 		mark_clear(node, xas->offset, (enum xa_mark)m);
 	for (unsigned int i = 0; i < nr; i++)
-		node->slots[xas->offset + i] = NULL;
-	node->used &= ~slots_mask(xas->offset, nr);
+		clear_slot(node, xas->offset + i);
 	if (trim(xas->xa, node) != node)
 		xas->node = XAS_RESTART;
 	if (shrink(xas->xa, NULL))
@@ -484,15 +586,14 @@ static int grow(struct xa_state *xas)
 		while (shift + XA_SHIFT < 64 &&
 		       xas->last >> (shift + XA_SHIFT) != 0)
 			shift += XA_SHIFT;
-		xa->head = node_new(xas, NULL, shift, 0);
+		xa->head = node_new(xas, NULL, shift, 0, false);
 		return xa->head ? 0 : -ENOMEM;
 	}
 	while (xas->last > node_mask(head) || head->shift < shift) {
-		node = node_new(xas, NULL, head->shift + XA_SHIFT, 0);
+		node = node_new(xas, NULL, head->shift + XA_SHIFT, 0, false);
 		if (!node)
 			return -ENOMEM;
-		node->slots[0] = mk_node(head);
-		node->used = 1;
+		set_slot(node, 0, mk_node(head));
 		for (unsigned int m = 0; m < XA_MAX_MARKS; m++)
 			node->marks[m] = head->marks[m] != 0;
 		head->parent = node;
@@ -511,8 +612,7 @@ static void undo_create(struct xa_state *xas, struct xa_node *node)
 		struct xa_node *parent = node->parent;
 
 		if (parent) {
-			parent->slots[node->offset] = NULL;
-			parent->used &= ~(UINT64_C(1) << node->offset);
+			clear_slot(parent, node->offset);
 		} else {
 			xa->head = NULL;
 		}
@@ -522,15 +622,42 @@ static void undo_create(struct xa_state *xas, struct xa_node *node)
 	shrink(xa, xas);
 }
 
+/* Neighbours come together: wide at once if the slot before is in use. */
+static bool likely_wide(const struct xa_node *parent, unsigned int offset)
+{
+	return offset > 0 && is_used(parent, offset - 1);
+}
+
+/* Make a child of @node at @offset, and the room for it. */
+static struct xa_node *create_child(struct xa_state *xas, struct xa_node *node,
+				    unsigned int offset)
+{
+	bool wide = likely_wide(node, offset);
+	struct xa_node *child = NULL, *roomy = node;
+
+	if (!has_room(node, UINT64_C(1) << offset))
+		roomy = widen(xas, node);
+	if (roomy)
+		child = node_new(xas, roomy, roomy->shift - XA_SHIFT, offset,
+				 wide);
+	if (!child) {
+		undo_create(xas, roomy ? roomy : node);
+		return NULL;
+	}
+	set_slot(roomy, offset, mk_node(child));
+	return child;
+}
+
 /*
  * Stand on the slot where an entry of the state's order belongs, making the
- * nodes that lead there.  Stops early on an entry that covers the index.
+ * nodes that lead there and the room that it needs.  Stops early on an entry
+ * that covers the index.
  */
 static int create(struct xa_state *xas)
 {
 	unsigned int target = xas->order / XA_SHIFT * XA_SHIFT;
-	struct xa_node *node, *child;
-	unsigned int offset;
+	unsigned int nr = 1u << (xas->order % XA_SHIFT), offset;
+	struct xa_node *node, *roomy;
 	void *entry;
 
 	if (grow(xas)) {
@@ -540,25 +667,24 @@ static int create(struct xa_state *xas)
 	node = xas->xa->head;
 	for (;;) {
 		offset = index_offset(node, xas->index);
-		entry = node->slots[offset];
+		entry = slot(node, offset);
 		if (is_sibling(entry)) {
 			offset = to_sibling(entry);
-			entry = node->slots[offset];
+			entry = slot(node, offset);
 		}
 		if (node->shift == target || (entry && !is_node(entry)))
 			break;
-		if (entry) {
-			node = to_node(entry);
-			continue;
-		}
-		child = node_new(xas, node, node->shift - XA_SHIFT, offset);
-		if (!child) {
+		node = entry ? to_node(entry) : create_child(xas, node, offset);
+		if (!node)
+			return -ENOMEM;
+	}
+	if (!has_room(node, slots_mask(offset, nr))) {
+		roomy = widen(xas, node);
+		if (!roomy) {
 			undo_create(xas, node);
 			return -ENOMEM;
 		}
-		node->slots[offset] = mk_node(child);
-		node->used |= UINT64_C(1) << offset;
-		node = child;
+		node = roomy;
 	}
 	stand_at(xas, node, xas->index & ~node_mask(node), offset);
 	return 0;
@@ -569,15 +695,15 @@ static bool covers_index(const struct xa_state *xas)
 {
 	const struct xa_node *node = xas->node;
 	unsigned int offset;
-	const void *slot;
+	const void *entry;
 
 	if (!on_entry(xas) || (xas->index & ~node_mask(node)) != xas->base)
 		return false;
 	offset = index_offset(node, xas->index);
 	if (offset == xas->offset)
 		return true;
-	slot = node->slots[offset];
-	return is_sibling(slot) && to_sibling(slot) == xas->offset;
+	entry = slot(node, offset);
+	return is_sibling(entry) && to_sibling(entry) == xas->offset;
 }
 
 /* Does the entry under the xas cover all of the state's range? */
@@ -595,7 +721,8 @@ static bool is_home(const struct xa_state *xas)
 {
 	return !xas_invalid(xas) && xas->order == 0 && xas->node->shift == 0 &&
 	       xas->base + xas->offset == xas->index &&
-	       !xas->node->slots[xas->offset];
+	       !is_used(xas->node, xas->offset) &&
+	       has_room(xas->node, UINT64_C(1) << xas->offset);
 }
 
 /* Put @entry into its slots, and throw away what was below them. */
@@ -604,13 +731,8 @@ static void fill(struct xa_state *xas, void *entry)
 	unsigned int nr = 1u << (xas->order % XA_SHIFT);
 	struct xa_node *node = xas->node;
 
-	if (nr == 1 && !node->slots[xas->offset]) {
-		node->slots[xas->offset] = entry;
-		node->used |= UINT64_C(1) << xas->offset;
-		return;
-	}
 	for (unsigned int i = xas->offset; i < xas->offset + nr; i++) {
-		void *old = node->slots[i];
+		void *old = slot(node, i);
 
 		if (old) {
 			for (unsigned int m = 0; m < XA_MAX_MARKS; m++)
@@ -618,10 +740,10 @@ static void fill(struct xa_state *xas, void *entry)
 			if (is_node(old))
 				free_tree(xas->xa, to_node(old));
 		}
-		node->slots[i] =
-			i == xas->offset ? entry : xa_mk_internal(xas->offset);
+		set_slot(node, i,
+			 i == xas->offset ? entry
+					  : xa_mk_internal(xas->offset));
 	}
-	node->used |= slots_mask(xas->offset, nr);
 }
 
 void *xas_store(struct xa_state *xas, void *entry)
@@ -640,9 +762,9 @@ void *xas_store(struct xa_state *xas, void *entry)
 		xas_load(xas);
 		there = covers(xas);
 	}
-	old = on_entry(xas) ? xas->node->slots[xas->offset] : NULL;
+	old = on_entry(xas) ? slot(xas->node, xas->offset) : NULL;
 	if (there && entry) {
-		xas->node->slots[xas->offset] = entry;
+		set_slot(xas->node, xas->offset, entry);
 		return old;
 	}
 	if (there) {

@@ -59,13 +59,21 @@ enum xa_mark {
 	XA_MARK_2,
 };
 
+/*
+ * A small node has room for a few slots, which are those of its used bits in
+ * order; it is made wide when it needs more.  So a lone entry far from all
+ * others costs little.
+ */
+#define XA_SMALL_SLOTS 4u
+
 struct xa_node {
 	uint8_t shift;	/* bits of the index below this node's slots */
 	uint8_t offset; /* slot of this node in its parent */
+	bool wide;	/* slot i is slots[i] */
 	struct xa_node *parent;
 	uint64_t used;		      /* slots that are not NULL */
 	uint64_t marks[XA_MAX_MARKS]; /* first slots of entries, and nodes */
-	void *slots[XA_SLOTS];
+	void *slots[];
 };
 
 /* Where nodes come from.  NULL in a struct xarray means the C library. */
