@@ -141,7 +141,7 @@ void dax_drop_locked_entry(struct xa_state *xas, void *entry)
 	xas_reset(xas);
 	xas_lock(xas);
 	slot = xas_load(xas);
-	assert(slot && dax_is_locked(slot)); /* I9 */
+	assert(slot && dax_is_locked(slot)); /* A10, I9 */
 	(void)slot;
 	dax_remove_entry(xas, entry, true);
 	xas_reset(xas);

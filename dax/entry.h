@@ -16,9 +16,9 @@
  *
  * Waiting.   A waiter's key is the mapping and the entry's first index.  Who
  *            unlocks wakes the next waiter; who was woken, or came by, and
- *            does not lock passes the turn on (dax_put_unlocked_entry); who
- *            removes the entry wakes all, since none of them will find an
- *            entry whose unlock would wake the next one.
+ *            does not lock passes the turn on (dax_put_unlocked_entry; B16);
+ *who removes the entry wakes all, since none of them will find an entry whose
+ *unlock would wake the next one.
  *
  * Locking.   Everything here wants i_pages.lock; what drops it meanwhile says
  *            so.  Lock ranks: dax_entry_begin() enters LOCK_ENTRY in the

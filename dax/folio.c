@@ -244,9 +244,9 @@ bool folio_try_pin(struct folio *folio)
 }
 
 /*
- * H1: waiters want to know when only mappings are left, and upstream's wake
- * on 1 -> 0 does not tell them while somebody else maps the folio.  A mapping
- * that goes leaves the difference as it was, so it has news at 0 only.
+ * H1, B11: waiters want to know when only mappings are left, and upstream's
+ * wake on 1 -> 0 does not tell them while somebody else maps the folio.  A
+ * mapping that goes leaves the difference as it was, so it has news at 0 only.
  */
 static void wake(struct folio *folio)
 {

@@ -41,6 +41,11 @@ void dax_device_destroy(struct dax_device *dev)
 	free(dev);
 }
 
+bool dax_device_synchronous(const struct dax_device *dev)
+{
+	return pmem_granularity(dev->pm) != PMEM_PAGE;
+}
+
 void mapping_init(struct address_space *mapping, struct dax_device *dev,
 		  const struct dax_mapping_ops *ops,
 		  const struct dax_mapper_ops *mapper, uint64_t ino, void *host)

@@ -107,6 +107,12 @@ int dax_device_create(struct pmem *pm, const struct folio_table_ops *ops,
 		      void *ctx, struct dax_device **ret_dev);
 void dax_device_destroy(struct dax_device *dev);
 
+/*
+ * Can a client make its stores durable by itself?  If not, a mapping with
+ * MAP_SYNC is refused when it is made (-EOPNOTSUPP).
+ */
+bool dax_device_synchronous(const struct dax_device *dev);
+
 /* Mappings. */
 
 struct dax_mapping_ops {
@@ -169,7 +175,10 @@ struct dax_mapper_ops {
 	/* Take an order-9 translation out of one vma, if there is one. */
 	void (*zap_huge)(struct dax_vma *vma, uint64_t index);
 
-	/* The pfn of a page that is mapped (for @write: writable) in @vma. */
+	/*
+	 * The pfn of a page that is mapped (for @write: writable) in @vma.
+	 * Finds every translation: none is special and hidden (B6).
+	 */
 	bool (*lookup)(struct dax_vma *vma, uint64_t index, bool write,
 		       uint64_t *ret_pfn);
 
@@ -371,8 +380,9 @@ int dax_dedupe_compare(struct address_space *m1, uint64_t pos1,
  * Asks the holder first.  If it has no reverse mapping, the folio's mapping
  * is all there is: -EBUSY for a shared folio, whose owners cannot be found.
  *
- * Return: 0; -EOPNOTSUPP nobody owns the device; -EIO it is not ready; or what
- * the holder says.
+ * Context: without a holder, whoever calls keeps inodes from being freed.
+ *
+ * Return: 0; -EIO the holder is not ready; or what else the holder says.
  */
 int dax_notify_failure(struct dax_device *dev, uint64_t off, uint64_t len,
 		       unsigned int flags);

@@ -596,6 +596,24 @@ Test(fault, errors_of_the_filesystem_reach_the_fault)
 	cr_expect_not(dax_is_locked(file_entry(A, 5)));
 }
 
+/* Section 7: flushing a cache line has to be enough for MAP_SYNC. */
+Test(fault, device_that_needs_msync_is_not_synchronous)
+{
+	char path[] = "/var/tmp/dax-test-XXXXXX";
+	struct dax_device page = { .pm = NULL };
+	int fd = mkstemp(path);
+
+	cr_expect(dax_device_synchronous(fs->dev));
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(ftruncate(fd, (off_t)CHUNK_SIZE), 0);
+	close(fd);
+	cr_assert_eq(
+		pmem_open(path, PMEM_READ_WRITE, PMEM_PAGE, &page.pm, NULL), 0);
+	unlink(path);
+	cr_expect_not(dax_device_synchronous(&page));
+	pmem_close(page.pm);
+}
+
 /* A block that was moved behind the back of dax/ is not mapped. */
 Test(fault, block_that_moved_without_a_break_is_refused)
 {
