@@ -11,12 +11,22 @@
 
 #include "fs/fs.h"
 
+/* With the writeback cache the kernel keeps these times and brings them late.
+ */
+static bool brings_times(const struct inode *ip, uint32_t valid)
+{
+	return ip->fs->opt.cache == CACHE_WRITEBACK && (valid & FATTR_CTIME) &&
+	       !(valid & ~(uint32_t)(FATTR_MTIME | FATTR_CTIME | FATTR_FH));
+}
+
 static int may_setattr(const struct inode *ip, const struct fs_setattr *a)
 {
 	uint32_t flags = inode_flags(ip), valid = a->valid;
 	bool times = (valid & (FATTR_ATIME | FATTR_MTIME)) &&
 		     !(valid & (FATTR_ATIME_NOW | FATTR_MTIME_NOW));
 
+	if (brings_times(ip, valid))
+		return 0;
 	if (flags & FOLIOFS_FL_IMMUTABLE)
 		return -EPERM;
 	if ((flags & FOLIOFS_FL_APPEND) &&
