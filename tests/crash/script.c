@@ -487,7 +487,10 @@ static int cmd_removexattr(struct script *s, char **arg)
 	return ret;
 }
 
-/* owner rwx, user 1000 and mask PERM, group and others r-x. */
+/*
+ * owner rwx, user 1000 and mask PERM, group and others r-x; with PERM 8 just
+ * what a mode can say as well.
+ */
 static int cmd_acl(struct script *s, char **arg)
 {
 	uint16_t perm = (uint16_t)number(arg[3]);
@@ -505,6 +508,12 @@ static int cmd_acl(struct script *s, char **arg)
 		    { 0x10, perm, UINT32_MAX },
 		    { 0x20, 5, UINT32_MAX } } };
 
+	if (perm == 8) {
+		acl.entry[1] = acl.entry[2];
+		acl.entry[2] = acl.entry[4];
+		return set_xattr(s, arg[1], name, &acl,
+				 sizeof(acl) - 2 * sizeof(acl.entry[0]));
+	}
 	return set_xattr(s, arg[1], name, &acl, sizeof(acl));
 }
 
