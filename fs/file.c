@@ -530,7 +530,10 @@ static int plan_write(struct change *c)
 	return ret;
 }
 
-/* Edit the tree and put its root into the transaction. */
+/*
+ * Edit the tree and put its root into the transaction.  Nodes go near the
+ * inode: behind the data is where the next data must be to make up a chunk.
+ */
 static int apply(struct change *c)
 {
 	struct tree_edit e = { .txn = c->t,
@@ -539,7 +542,7 @@ static int apply(struct change *c)
 			       .ext = c->ext,
 			       .nr_ext = c->nr_ext,
 			       .keep_words = FILE_WORDS,
-			       .goal = c->ip->goal };
+			       .goal = c->ip->off >> BLOCK_SHIFT };
 	uint64_t root = inode_data(c->ip), new_root;
 	int ret;
 

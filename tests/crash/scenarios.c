@@ -74,6 +74,12 @@ const struct scenario scenarios[] = {
 		"create /x*238 644; create /y*238 644"),
 	INPLACE("names", "inode-table-growth", MEDIUM, "fill / 14 20",
 		"create /x 644; create /y 644; create /z 644"),
+	/* An inode block is given back when 4096 others are free. */
+	INPLACE("names", "inode-table-shrink", 512,
+		"mkdir /d 755; mkdir /e 755; create /y 644; fill /d 4111 8; "
+		"fill /e 30 8; drain /d 4111 8; rmdir /d; drain /e 26 8",
+		"unlink /e/00000026; unlink /e/00000027; write /y 0 9000 1; "
+		"create /x 644"),
 	INPLACE("names", "link", SMALL, "create /a 644; mkdir /d 755",
 		"link /a /b; link /a /d/c; unlink /a; unlink /b; "
 		"unlink /d/c"),
@@ -166,13 +172,17 @@ const struct scenario scenarios[] = {
 		"truncate /a 5; truncate /b 0x40000001"),
 	INPLACE("files", "chunk-collapse", CHUNKS,
 		"create /a 644; write /a 0 2093056 1",
-		"write /a 2093056 4096 1; write /a 100 10 2"),
+		"write /a 2093056 4096 1; chunk /a 0; write /a 100 10 2"),
+	INPLACE("files", "chunk-collapse-growing", CHUNKS,
+		"create /a 644; open 0 /a; write @0 0 131072 1; "
+		"write @0 131072 1048576 1; write @0 1179648 913408 1",
+		"write @0 2093056 5000 1; chunk /a 0; truncate /a 4096"),
 	COW("files", "chunk-split-cow", CHUNKS,
 	    "create /a 644; write /a 0 2097152 1",
-	    "write /a 1000000 100 2; truncate /a 2000000"),
+	    "chunk /a 0; write /a 1000000 100 2; truncate /a 2000000"),
 	INPLACE("files", "chunk-punch", CHUNKS,
 		"create /a 644; write /a 0 2097152 1",
-		"punch /a 40960 8192; truncate /a 100; unlink /a"),
+		"chunk /a 0; punch /a 40960 8192; truncate /a 100; unlink /a"),
 	INPLACE("files", "chunk-unlink", CHUNKS,
 		"create /a 644; write /a 0 2097152 1; create /b 644",
 		"unlink /a; write /b 0 4096 2"),
@@ -215,6 +225,18 @@ const struct scenario scenarios[] = {
 		"write /b 0 9000 2",
 		"copy /a 0 /b 16384 8192; copy /a 100 /b 5000 3000; "
 		"copy /a 0 /a 20480 9000; copy /b 3 /a 17 50"),
+	INPLACE("files", "copy-holes", SMALL,
+		"create /a 644; write /a 8192 100 1; keep /a 16384 8192; "
+		"truncate /a 40000; create /b 644; write /b 0 40000 2",
+		"copy /a 0 /b 0 32768; copy /a 100 /b 7 30000"),
+	INPLACE("files", "many-extents", MEDIUM,
+		"create /a 644; write /a 0 100 1; write /a 8192 100 1; "
+		"write /a 16384 100 1; write /a 24576 100 1; "
+		"write /a 32768 100 1; write /a 40960 100 1; "
+		"write /a 49152 100 1; write /a 57344 100 1; "
+		"write /a 65536 100 1; write /a 73728 100 1; "
+		"write /a 81920 100 1; write /a 90112 100 1",
+		"write /a 50 98000 2"),
 	COW("files", "copy-cow", SMALL,
 	    "create /a 644; write /a 0 20000 1; create /b 644; "
 	    "write /b 0 9000 2",
@@ -264,7 +286,7 @@ const struct scenario scenarios[] = {
 	INPLACE("attributes", "acl", SMALL, "create /a 644; mkdir /d 755",
 		"acl /a access 5; chmod /a 700; acl /a access 7; "
 		"acl /d default 1; acl /d access 5; chmod /d 711; "
-		"removexattr /a system.posix_acl_access; "
+		"removexattr /a system.posix_acl_access; acl /d access 8; "
 		"removexattr /d system.posix_acl_default"),
 	INPLACE("attributes", "flags", SMALL, "create /a 644; mkdir /d 755",
 		"setflags /a 0x10; setflags /d 0x8; setflags /a 0x28"),
@@ -310,6 +332,11 @@ const struct scenario scenarios[] = {
 	/* Two threads. */
 	PAIR("create-create", "", "create /a 644; create /b 644",
 	     "create /c 644; create /d 644"),
+	PAIR("same-words", "create /a 644; create /b 644",
+	     "chmod /a 600; chmod /a 640; chmod /a 611; chmod /a 622; "
+	     "chmod /a 633",
+	     "chmod /b 600; chmod /b 640; chmod /b 611; chmod /b 622; "
+	     "chmod /b 633"),
 	PAIR("create-apart", "mkdir /d 755; mkdir /e 755",
 	     "create /d/a 644; write /d/a 0 100 1; unlink /d/a",
 	     "create /e/a 644; write /e/a 0 100 2; create /e/b 600"),

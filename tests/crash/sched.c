@@ -19,6 +19,7 @@ static struct {
 	pthread_cond_t turned;
 	unsigned int turn;
 	unsigned int idle;
+	unsigned int steps; /* left of this turn */
 	bool done[LOG_THREADS];
 	struct rng rng;
 	void (*fn)(void *ctx, unsigned int thread);
@@ -42,6 +43,9 @@ static void pass_turn(unsigned int me)
 		i = (i + 1) % LOG_THREADS;
 	while (sched.done[i] && i != me);
 	sched.turn = i;
+	/* Quick changes, and now and then a run of several operations. */
+	sched.steps = rng_below(&sched.rng, 8) ? rng_below(&sched.rng, 5)
+					       : rng_below(&sched.rng, 120);
 	pthread_cond_broadcast(&sched.turned);
 }
 
@@ -57,8 +61,7 @@ void sched_point(void)
 		return;
 	pthread_mutex_lock(&sched.lock);
 	sched.idle = 0;
-	/* Long runs by one thread and quick changes must both come about. */
-	if (rng_below(&sched.rng, 3) == 0) {
+	if (sched.steps-- == 0) {
 		pass_turn(log_thread);
 		wait_turn(log_thread);
 	}
@@ -103,6 +106,7 @@ void sched_run(uint64_t seed, void (*fn)(void *ctx, unsigned int thread),
 	sched.rng.state = seed;
 	sched.turn = rng_below(&sched.rng, LOG_THREADS);
 	sched.idle = 0;
+	sched.steps = 0;
 	sched.fn = fn;
 	sched.ctx = ctx;
 	for (unsigned int i = 0; i < LOG_THREADS; i++)

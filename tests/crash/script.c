@@ -436,6 +436,22 @@ static int cmd_copy(struct script *s, char **arg)
 	return ret;
 }
 
+/* So that a scenario is about what its name says. */
+static int cmd_chunk(struct script *s, char **arg)
+{
+	struct tree_run run;
+	struct inode *ip;
+	int ret;
+
+	ret = find(s, arg[1], &ip);
+	if (ret)
+		return ret;
+	ret = tree_lookup(s->fs, inode_data(ip), number(arg[2]) >> BLOCK_SHIFT,
+			  1, false, &run);
+	inode_put(ip);
+	return ret || run.chunk ? ret : -ENOENT;
+}
+
 static int set_xattr(struct script *s, const char *path, const char *name,
 		     const void *value, size_t len)
 {
@@ -473,7 +489,10 @@ static int cmd_removexattr(struct script *s, char **arg)
 	return ret;
 }
 
-/* owner rwx, user 1000 and mask PERM, group and others r-x. */
+/*
+ * owner rwx, user 1000 and mask PERM, group and others r-x; with PERM 8 just
+ * what a mode can say as well.
+ */
 static int cmd_acl(struct script *s, char **arg)
 {
 	uint16_t perm = (uint16_t)number(arg[3]);
@@ -491,6 +510,12 @@ static int cmd_acl(struct script *s, char **arg)
 		    { 0x10, perm, UINT32_MAX },
 		    { 0x20, 5, UINT32_MAX } } };
 
+	if (perm == 8) {
+		acl.entry[1] = acl.entry[2];
+		acl.entry[2] = acl.entry[4];
+		return set_xattr(s, arg[1], name, &acl,
+				 sizeof(acl) - 2 * sizeof(acl.entry[0]));
+	}
 	return set_xattr(s, arg[1], name, &acl, sizeof(acl));
 }
 
@@ -601,21 +626,37 @@ static const struct {
 	int nr_words;
 	int (*fn)(struct script *s, char **arg);
 } commands[] = {
-	{ "create", 3, cmd_create },	 { "mkdir", 3, cmd_mkdir },
-	{ "mknod", 4, cmd_mknod },	 { "symlink", 3, cmd_symlink },
-	{ "link", 3, cmd_link },	 { "unlink", 2, cmd_unlink },
-	{ "rmdir", 2, cmd_unlink },	 { "rename", 3, cmd_rename },
-	{ "write", 5, cmd_write },	 { "truncate", 3, cmd_truncate },
-	{ "copy", 6, cmd_copy },	 { "falloc", 4, cmd_falloc },
-	{ "keep", 4, cmd_falloc },	 { "punch", 4, cmd_falloc },
-	{ "zero", 4, cmd_falloc },	 { "chmod", 3, cmd_chmod },
-	{ "chown", 4, cmd_chown },	 { "utimes", 4, cmd_utimes },
-	{ "setxattr", 5, cmd_setxattr }, { "removexattr", 3, cmd_removexattr },
-	{ "acl", 4, cmd_acl },		 { "setflags", 3, cmd_setflags },
-	{ "open", 3, cmd_open },	 { "close", 2, cmd_close },
-	{ "tmpfile", 4, cmd_tmpfile },	 { "linkh", 3, cmd_linkh },
-	{ "fill", 4, cmd_fill },	 { "drain", 4, cmd_drain },
-	{ "remount", 1, cmd_remount },	 { "kill", 1, cmd_kill },
+	{ "create", 3, cmd_create },
+	{ "mkdir", 3, cmd_mkdir },
+	{ "mknod", 4, cmd_mknod },
+	{ "symlink", 3, cmd_symlink },
+	{ "link", 3, cmd_link },
+	{ "unlink", 2, cmd_unlink },
+	{ "rmdir", 2, cmd_unlink },
+	{ "rename", 3, cmd_rename },
+	{ "write", 5, cmd_write },
+	{ "truncate", 3, cmd_truncate },
+	{ "copy", 6, cmd_copy },
+	{ "chunk", 3, cmd_chunk },
+	{ "falloc", 4, cmd_falloc },
+	{ "keep", 4, cmd_falloc },
+	{ "punch", 4, cmd_falloc },
+	{ "zero", 4, cmd_falloc },
+	{ "chmod", 3, cmd_chmod },
+	{ "chown", 4, cmd_chown },
+	{ "utimes", 4, cmd_utimes },
+	{ "setxattr", 5, cmd_setxattr },
+	{ "removexattr", 3, cmd_removexattr },
+	{ "acl", 4, cmd_acl },
+	{ "setflags", 3, cmd_setflags },
+	{ "open", 3, cmd_open },
+	{ "close", 2, cmd_close },
+	{ "tmpfile", 4, cmd_tmpfile },
+	{ "linkh", 3, cmd_linkh },
+	{ "fill", 4, cmd_fill },
+	{ "drain", 4, cmd_drain },
+	{ "remount", 1, cmd_remount },
+	{ "kill", 1, cmd_kill },
 };
 
 static int split(const char *cmd, char **arg)

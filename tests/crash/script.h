@@ -17,6 +17,7 @@
  *	open H P     close H    tmpfile H DIR MODE  linkh H P
  *	fill DIR NR LEN         create NR files with names of LEN bytes
  *	drain DIR NR LEN        and unlink them again
+ *	chunk P POS             is there one 2 MiB slot?  (changes nothing)
  *	remount                 unmount and mount again
  *	kill                    as a daemon that dies, and mount again
  *

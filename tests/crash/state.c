@@ -410,7 +410,7 @@ static int walk_dir(struct walk *w, struct inode *dir)
 
 	if (ret)
 		fail(w, ret, "directory cannot be read");
-	else
+	else if (names.nr)
 		qsort(names.v, names.nr, sizeof(*names.v), by_name);
 	for (unsigned int i = 0; i < names.nr && !ret; i++) {
 		if (i && strcmp(names.v[i].text, names.v[i - 1].text) == 0)
