@@ -4,7 +4,7 @@
  */
 #include <time.h>
 
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(brk, .init = common_setup, .fini = common_teardown, .timeout = 30);
 

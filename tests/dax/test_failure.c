@@ -2,7 +2,7 @@
 /*
  * tests/dax/test_failure.c - poison, and pages that are none of the device
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(failure, .init = common_setup, .fini = common_teardown,
 	  .timeout = 30);

@@ -2,7 +2,7 @@
 /*
  * tests/dax/test_fault.c - faults of pages that nobody shares
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(fault, .init = common_setup, .fini = common_teardown, .timeout = 20);
 

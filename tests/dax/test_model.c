@@ -12,7 +12,7 @@
  * FOLIOFS_STEPS and FOLIOFS_SEED in the environment change the run; a failure
  * names both.
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 #include <stdio.h>
 

@@ -2,7 +2,7 @@
 /*
  * tests/dax/test_pin.c - pins, fork, system calls at the edges
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(pin, .init = common_setup, .fini = common_teardown, .timeout = 30);
 

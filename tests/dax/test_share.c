@@ -2,7 +2,7 @@
 /*
  * tests/dax/test_share.c - shared extents, copy on write, synchronous faults
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(share, .init = common_setup, .fini = common_teardown, .timeout = 20);
 

@@ -2,7 +2,7 @@
 /*
  * tests/dax/test_writeback.c - what was stored through mappings is durable
  */
-#include "support/common.h"
+#include "tests/dax/support/common.h"
 
 TestSuite(writeback, .init = common_setup, .fini = common_teardown,
 	  .timeout = 30);

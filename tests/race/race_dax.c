@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "support/memfs.h"
+#include "tests/dax/support/memfs.h"
 
 #define NR_FILES   4
 #define NR_THREADS 8

@@ -163,7 +163,7 @@ class Tree:
         self.cflags = ['-O1', '-g', '-std=gnu17', '-w', '-D_GNU_SOURCE',
                        '-D_FILE_OFFSET_BITS=64', '-DLOCK_CHECKS=1',
                        '-DLOCK_PERTURB=1', '-fno-strict-aliasing',
-                       '-I', str(work), '-I', str(work / 'tests/dax')]
+                       '-I', str(work)]
         self.libs = pkg_config('--libs', 'libpmem2', 'libisal', 'criterion')
 
     def compile(self, source):

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "support/memfs.h"
+#include "tests/dax/support/memfs.h"
 
 static struct memfs *fs;
 static struct memfile *A, *B, *C;

@@ -2,7 +2,7 @@
 /*
  * tests/dax/support/memfs.c - the filesystem half
  */
-#include "support/memfs.h"
+#include "tests/dax/support/memfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "support/view.h"
+#include "tests/dax/support/view.h"
 
 static struct memfile *file_of(struct address_space *mapping)
 {

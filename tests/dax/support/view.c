@@ -2,7 +2,7 @@
 /*
  * tests/dax/support/view.c - clients: vmas, page tables, a processor
  */
-#include "support/view.h"
+#include "tests/dax/support/view.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #ifndef TESTS_DAX_VIEW_H
 #define TESTS_DAX_VIEW_H
 
-#include "support/memfs.h"
+#include "tests/dax/support/memfs.h"
 
 extern const struct dax_mapper_ops view_mapper_ops;
 
