@@ -11,7 +11,13 @@
 #ifndef DAX_TRACE_H
 #define DAX_TRACE_H
 
+#if __has_include(<sys/sdt.h>)
 #include <sys/sdt.h>
+#else /* built without systemtap-sdt-dev: no probes */
+#define DTRACE_PROBE1(provider, name, a) ((void)(a))
+#define DTRACE_PROBE4(provider, name, a, b, c, d) \
+	((void)(a), (void)(b), (void)(c), (void)(d))
+#endif
 
 /* ino, index, order, write */
 #define trace_dax_fault(name, ino, index, order, write) \
