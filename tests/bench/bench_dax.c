@@ -108,7 +108,7 @@ static void judy_erase_all(const uint64_t *idx, uint64_t nr)
 }
 
 struct hash_entry {
-	struct cds_lfht_node node;
+	struct cds_lfht_node node; /* first, so that a cast finds the entry */
 	uint64_t index;
 };
 static struct cds_lfht *hash;
@@ -120,7 +120,7 @@ static unsigned long hash_of(uint64_t index)
 
 static int hash_match(struct cds_lfht_node *node, const void *key)
 {
-	return caa_container_of(node, struct hash_entry, node)->index ==
+	return ((const struct hash_entry *)node)->index ==
 	       *(const uint64_t *)key;
 }
 
@@ -129,8 +129,7 @@ static struct hash_entry *hash_find(uint64_t index)
 	struct cds_lfht_iter iter;
 
 	cds_lfht_lookup(hash, hash_of(index), hash_match, &index, &iter);
-	return caa_container_of(cds_lfht_iter_get_node(&iter),
-				struct hash_entry, node);
+	return (struct hash_entry *)cds_lfht_iter_get_node(&iter);
 }
 
 static void hash_insert_all(const uint64_t *idx, uint64_t nr)
