@@ -323,8 +323,6 @@ const char *mnt_missing(const struct mnt_kind *kind)
 		return NULL;
 	if (access("/dev/fuse", R_OK | W_OK))
 		return "no /dev/fuse";
-	if (strchr(foliofs_bin(), '/') && access(foliofs_bin(), X_OK))
-		return "no foliofs at FOLIOFS_BIN";
 	return NULL;
 }
 
