@@ -58,6 +58,7 @@ struct explorer {
 	unsigned int depth;
 	unsigned int op; /* the last one that began */
 	unsigned int fence;
+	bool settled; /* unmounted: see image.h */
 	struct lin lin;
 	struct allowed allowed;
 	struct reference **ref;
@@ -315,7 +316,7 @@ static bool look(struct explorer *ex, const unsigned int *take, uint64_t hash)
 
 	note_where(ex);
 	image_patch(&ex->img, take);
-	ret = image_recover(&ex->img, fsck_wanted(ex), &got, &err);
+	ret = image_recover(&ex->img, fsck_wanted(ex), ex->settled, &got, &err);
 	image_restore(&ex->img);
 	ex->totals->mounts++;
 	if (ret) {
@@ -353,7 +354,8 @@ static bool consider(struct explorer *ex, const unsigned int *take,
 	}
 	hash = image_hash(ex->model, take, nr) | 1;
 	s = seen_slot(ex, hash);
-	if (s->image == hash && allowed_hash(&ex->allowed, s->state))
+	if (!ex->settled && s->image == hash &&
+	    allowed_hash(&ex->allowed, s->state))
 		return true;
 	return look(ex, take, hash);
 }
@@ -518,6 +520,8 @@ static bool explore_event(struct explorer *ex, size_t i)
 
 	if (!point_wanted(ex, e, ex->op))
 		return true;
+	ex->settled = e->type == LOG_END &&
+		      strcmp(ex->run->op[ex->op].cmd, "unmount") == 0;
 	if (!pair)
 		allow_one(ex, ex->op, e->type == LOG_END);
 	else if (!allow_pair(ex, i))

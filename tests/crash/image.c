@@ -123,7 +123,17 @@ static int image_check(struct image *img, const char *when, struct errmsg *err)
 	return ret;
 }
 
-int image_recover(struct image *img, bool fsck, struct state *ret,
+static int image_settled(struct foliofs *fs, struct errmsg *err)
+{
+	struct foliofs_stat st;
+
+	foliofs_stat(fs, &st, false);
+	if (st.nr_replayed == 0)
+		return 0;
+	return err_set(err, -EUCLEAN, "was unmounted, yet records are left");
+}
+
+int image_recover(struct image *img, bool fsck, bool settled, struct state *ret,
 		  struct errmsg *err)
 {
 	struct pmem_recorder rec = { .event = on_event, .ctx = img };
@@ -142,6 +152,8 @@ int image_recover(struct image *img, bool fsck, struct state *ret,
 	rc = state_take(fs, img->state_flags, ret, err);
 	if (!rc)
 		rc = reach_check(fs, err);
+	if (!rc && settled)
+		rc = image_settled(fs, err);
 	foliofs_abandon(fs);
 	if (!rc && fsck)
 		rc = image_check(img, "after", err);

@@ -35,9 +35,10 @@ void image_patch(struct image *img, const unsigned int *take);
 
 /*
  * Mount it, check it and take its state; @err says what is wrong.  With @fsck
- * the checker of fs/check.h has a look before and after as well.
+ * the checker of fs/check.h has a look before and after as well; @settled:
+ * there must be nothing to replay.
  */
-int image_recover(struct image *img, bool fsck, struct state *ret,
+int image_recover(struct image *img, bool fsck, bool settled, struct state *ret,
 		  struct errmsg *err);
 
 /* Back to what is durable. */
