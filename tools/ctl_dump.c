@@ -256,11 +256,14 @@ static void out_tree(struct dump *d, uint64_t slot, unsigned int level,
 	uint64_t child, off = slot_block(slot) << BLOCK_SHIFT;
 	unsigned int nr;
 
-	if (slot_type(slot) != SLOT_NODE || !slot_valid(&d->fs, slot, level)) {
-		out_run(d, index, slot, level_pages(slot_level(slot)));
+	/* The level of a bad slot says nothing. */
+	if (!slot_valid(&d->fs, slot, level)) {
+		out_run(d, index, slot, 1);
 		return;
 	}
 	out_run(d, index, slot, level_pages(slot_level(slot)));
+	if (slot_type(slot) != SLOT_NODE)
+		return;
 	level = slot_level(slot) - 1;
 	for (unsigned int i = 0; i < NODE_SLOTS; i += nr) {
 		child = pmem_load64(d->fs.pm, off + i * 8u);
