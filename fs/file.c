@@ -27,6 +27,8 @@
 /* Copied in one transaction by one request. */
 #define COPY_MAX    (UINT64_C(64) << 20)
 #define RELATIME_NS (INT64_C(86400) * 1000000000)
+/* Sharing more than this does not count what it shares: it has to be fast. */
+#define COUNTED_PAGES 512
 /* Words that every change of a file may need beside its tree. */
 #define FILE_WORDS 8
 
@@ -46,7 +48,8 @@ struct change {
 	struct source src;
 	uint64_t pos, len; /* bytes that change */
 	uint64_t old_size;
-	bool cow; /* nothing may be overwritten */
+	bool cow;	 /* nothing may be overwritten */
+	bool lost_count; /* how many pages it has is no longer known */
 	struct tree_ext *ext;
 	unsigned int nr_ext, cap_ext;
 	struct tree_ext first[EXT_INLINE];
@@ -230,6 +233,7 @@ static void change_init(struct change *c, struct inode *ip, struct txn *t,
 	c->len = len;
 	c->old_size = inode_size(ip);
 	c->cow = ip->fs->opt.data == DATA_COW;
+	c->lost_count = false;
 	c->ext = c->first;
 	c->nr_ext = 0;
 	c->cap_ext = EXT_INLINE;
@@ -245,7 +249,8 @@ static void change_free(struct change *c)
 static bool continues(const struct tree_ext *a, const struct tree_ext *b)
 {
 	return a->type == b->type && a->reuse == b->reuse &&
-	       a->chunk == b->chunk && a->index + a->nr == b->index &&
+	       a->chunk == b->chunk && a->share == b->share &&
+	       a->index + a->nr == b->index &&
 	       (a->type == SLOT_HOLE || a->block + a->nr == b->block);
 }
 
@@ -514,6 +519,45 @@ static int zero_tail(struct change *c, bool copied)
 	return add_ext(c, &ext);
 }
 
+/* Do the pages of source and destination lie alike? */
+static bool aligned_alike(const struct source *src, uint64_t pos)
+{
+	return src->in && (src->in_pos - pos) % BLOCK_SIZE == 0;
+}
+
+/*
+ * Whole pages from @index on that are shared with the source rather than
+ * copied.  The page in which both files end counts as whole: what is behind
+ * the end means nothing.
+ */
+static uint64_t shared_pages(const struct change *c, uint64_t index)
+{
+	uint64_t end = c->pos + c->len;
+
+	if (!aligned_alike(&c->src, c->pos) || index << BLOCK_SHIFT < c->pos)
+		return 0;
+	end = end >= c->old_size &&
+			      c->src.in_pos + c->len >= inode_size(c->src.in)
+		      ? page_up(end)
+		      : page_of(end);
+	return end > index ? end - index : 0;
+}
+
+static int plan_share(struct change *c, uint64_t index, uint64_t nr)
+{
+	uint64_t start = index << BLOCK_SHIFT;
+	struct tree_ext ext = { .index = index,
+				.nr = nr,
+				.block = page_of(c->src.in_pos +
+						 (start - c->pos)),
+				.type = SLOT_DATA,
+				.share = true };
+
+	if (nr > COUNTED_PAGES)
+		c->lost_count = true;
+	return add_ext(c, &ext);
+}
+
 static int plan_write(struct change *c)
 {
 	uint64_t index = page_of(c->pos), end = page_up(c->pos + c->len), nr;
@@ -523,6 +567,11 @@ static int plan_write(struct change *c)
 	if (c->pos + c->len > c->old_size)
 		ret = zero_tail(c, true);
 	for (; !ret && index < end; index += nr) {
+		nr = shared_pages(c, index);
+		if (nr) {
+			ret = plan_share(c, index, nr);
+			continue;
+		}
 		ret = lookup(c->ip, index, end - index, true, &run);
 		if (!ret)
 			ret = plan_run(c, &run, &nr);
@@ -542,12 +591,15 @@ static int apply(struct change *c)
 			       .ext = c->ext,
 			       .nr_ext = c->nr_ext,
 			       .keep_words = FILE_WORDS,
-			       .goal = c->ip->off >> BLOCK_SHIFT };
+			       .goal = c->ip->off >> BLOCK_SHIFT,
+			       .no_count = c->lost_count };
 	uint64_t root = inode_data(c->ip), new_root;
 	int ret;
 
 	if (c->nr_ext == 0)
 		return 0;
+	if (c->src.in)
+		e.source = inode_data(c->src.in);
 	ret = tree_edit(&e, root, &new_root);
 	if (ret == -EUCLEAN)
 		return bad_file(c->ip, c->ext[0].index);
@@ -559,10 +611,53 @@ static int apply(struct change *c)
 	return 0;
 }
 
-static void add_pages(struct inode *ip, int64_t pages)
+/*
+ * All of one file becomes all of another: one slot and one share, whatever
+ * its size.
+ */
+static bool whole_file(const struct change *c)
 {
-	if (atomic_load(&ip->pages) >= 0)
-		atomic_fetch_add(&ip->pages, pages);
+	return c->src.in && c->pos == 0 && c->src.in_pos == 0 &&
+	       c->len >= c->old_size && c->len >= inode_size(c->src.in);
+}
+
+static int share_root(struct change *c)
+{
+	uint64_t root = inode_data(c->src.in), old = inode_data(c->ip);
+	int64_t had = atomic_load(&c->ip->pages);
+	int64_t has = atomic_load(&c->src.in->pages);
+	int ret = 0;
+
+	if (!slot_valid(c->fs, root, TREE_ROOT))
+		return bad_file(c->src.in, 0);
+	if (root)
+		ret = txn_get(c->t, root);
+	if (!ret && old)
+		ret = txn_drop(c->t, old, DROP_DEEP);
+	if (ret)
+		return ret;
+	inode_set(c->t, c->ip, INODE_DATA, root);
+	c->lost_count = had < 0 || has < 0;
+	c->pages = has - had;
+	return 0;
+}
+
+static int plan_and_apply(struct change *c)
+{
+	int ret = whole_file(c) ? share_root(c) : -EMLINK;
+
+	if (ret != -EMLINK)
+		return ret;
+	ret = plan_write(c);
+	return ret ? ret : apply(c);
+}
+
+static void add_pages(struct inode *ip, const struct change *c)
+{
+	if (c->lost_count)
+		atomic_store(&ip->pages, -1);
+	else if (atomic_load(&ip->pages) >= 0)
+		atomic_fetch_add(&ip->pages, c->pages);
 }
 
 /* The caller holds i_rwsem, by way of its struct change. */
@@ -584,7 +679,7 @@ static int kill_privs(struct txn *t, struct inode *ip, unsigned int flags)
 /* Size, times and privileges of a change, and the commit. */
 static int commit(struct change *c, uint64_t new_size, unsigned int flags)
 {
-	int ret = kill_privs(c->t, c->ip, flags);
+	int ret = flags & WRITE_SAME ? 0 : kill_privs(c->t, c->ip, flags);
 
 	if (ret) {
 		txn_abort(c->t);
@@ -592,11 +687,11 @@ static int commit(struct change *c, uint64_t new_size, unsigned int flags)
 	}
 	if (new_size != c->old_size)
 		inode_set(c->t, c->ip, INODE_SIZE, new_size);
-	if (!(flags & WRITE_CACHED))
+	if (!(flags & (WRITE_CACHED | WRITE_SAME)))
 		inode_touch(c->t, c->ip, true);
 	ret = txn_commit(c->t);
 	if (!ret)
-		add_pages(c->ip, c->pages);
+		add_pages(c->ip, c);
 	return ret;
 }
 
@@ -627,9 +722,7 @@ static int write_locked(struct inode *ip, const struct source *src,
 	txn_begin(ip->fs, &t);
 	change_init(&c, ip, &t, pos, len);
 	c.src = *src;
-	ret = plan_write(&c);
-	if (!ret)
-		ret = apply(&c);
+	ret = plan_and_apply(&c);
 	if (ret)
 		txn_abort(&t);
 	else
@@ -740,6 +833,31 @@ static int plan_unwritten(struct change *c, uint64_t index, uint64_t end)
 	return 0;
 }
 
+/* Blocks of its own for every page of [index, end) that has a shared one. */
+static int plan_unshare(struct change *c, uint64_t index, uint64_t end)
+{
+	struct tree_run run;
+	struct tree_ext ext;
+	int ret = 0;
+
+	for (; !ret && index < end; index += ext.nr) {
+		ret = lookup(c->ip, index, end - index, true, &run);
+		ext.nr = run.nr;
+		if (ret || run.type == SLOT_HOLE || run.exclusive)
+			continue;
+		ret = take_pages(c, index, run.nr, &ext);
+		if (ret)
+			break;
+		ext.type = run.type;
+		if (run.type == SLOT_DATA)
+			pmem_copy(c->fs->pm, ext.block << BLOCK_SHIFT,
+				  run.block << BLOCK_SHIFT,
+				  ext.nr << BLOCK_SHIFT);
+		ret = add_ext(c, &ext);
+	}
+	return ret;
+}
+
 /*
  * Zeros in part of a page.  A copy of the page, so that the request stays
  * atomic.  Where there is no data it reads as zeros already; @allocate wants
@@ -803,6 +921,9 @@ static int plan_fallocate(struct change *c, int mode)
 		return plan_zero(c, true);
 	if (mode & FALLOC_FL_ZERO_RANGE)
 		return plan_zero(c, false);
+	if (mode & FALLOC_FL_UNSHARE_RANGE)
+		return plan_unshare(c, page_of(c->pos),
+				    min64(page_up(end), page_up(c->old_size)));
 	return plan_allocate(c, page_of(c->pos), page_up(end));
 }
 
@@ -813,7 +934,10 @@ static int may_fallocate(const struct inode *ip, int mode, uint64_t pos,
 	bool punch = mode & FALLOC_FL_PUNCH_HOLE;
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
-		     FALLOC_FL_ZERO_RANGE))
+		     FALLOC_FL_ZERO_RANGE | FALLOC_FL_UNSHARE_RANGE))
+		return -EOPNOTSUPP;
+	if ((mode & FALLOC_FL_UNSHARE_RANGE) &&
+	    mode != (FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE))
 		return -EOPNOTSUPP;
 	if (punch &&
 	    (!(mode & FALLOC_FL_KEEP_SIZE) || (mode & FALLOC_FL_ZERO_RANGE)))
@@ -930,7 +1054,9 @@ int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	size = inode_size(in);
 	if (pos_in >= size)
 		goto unlock;
-	len = min64(min64(len, size - pos_in), COPY_MAX);
+	len = min64(len, size - pos_in);
+	if (!aligned_alike(&src, pos_out))
+		len = min64(len, COPY_MAX);
 	ret = may_copy(in, pos_in, out, pos_out, len);
 	if (!ret && len)
 		ret = write_locked(out, &src, pos_out, len, flags);
@@ -939,6 +1065,146 @@ int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 unlock:
 	unlock_pair(in, out);
 	return ret;
+}
+
+/* What clone and dedupe refuse, in the order and with the errors of XFS. */
+static int may_remap(const struct inode *in, uint64_t pos_in,
+		     const struct inode *out, uint64_t pos_out, uint64_t *len,
+		     bool dedupe)
+{
+	uint64_t size_in = inode_size(in), size_out = inode_size(out), end;
+
+	if (inode_flags(out) & FOLIOFS_FL_IMMUTABLE)
+		return -EPERM;
+	if (S_ISDIR(inode_mode(in)) || S_ISDIR(inode_mode(out)))
+		return -EISDIR;
+	if (!S_ISREG(inode_mode(in)) || !S_ISREG(inode_mode(out)))
+		return -EINVAL;
+	if (*len == 0 && !dedupe && pos_in < size_in)
+		*len = size_in - pos_in;
+	if ((pos_in | pos_out) & BLOCK_MASK || pos_in > FOLIOFS_MAX_SIZE ||
+	    *len > FOLIOFS_MAX_SIZE - pos_in)
+		return -EINVAL;
+	if (*len == 0 && (dedupe || pos_in == size_in))
+		return 0;
+	if (pos_in >= size_in || *len > size_in - pos_in)
+		return -EINVAL;
+	if (pos_out > FOLIOFS_MAX_SIZE || *len > FOLIOFS_MAX_SIZE - pos_out)
+		return dedupe ? -EINVAL : -EFBIG;
+	end = pos_out + *len;
+	if (dedupe && end > size_out)
+		return -EINVAL;
+	/* Part of a block only where both files end. */
+	if (*len & BLOCK_MASK && (pos_in + *len != size_in || end < size_out))
+		return -EINVAL;
+	if (in == out && page_of(pos_in) < page_up(end) &&
+	    page_of(pos_out) < page_up(pos_in + *len))
+		return -EINVAL;
+	return 0;
+}
+
+int file_clone(struct inode *in, uint64_t pos_in, struct inode *out,
+	       uint64_t pos_out, uint64_t len, unsigned int flags)
+{
+	struct source src = { .in = in, .in_pos = pos_in };
+	int ret;
+
+	lock_pair(in, out);
+	ret = may_remap(in, pos_in, out, pos_out, &len, false);
+	if (!ret && len)
+		ret = write_locked(out, &src, pos_out, len, flags);
+	unlock_pair(in, out);
+	return ret;
+}
+
+/* A run of bytes that lie together, or of zeros. */
+static int bytes_at(struct inode *ip, uint64_t pos, uint64_t max,
+		    const unsigned char **ret_p, uint64_t *ret_nr)
+{
+	struct tree_run run;
+	int ret;
+
+	ret = lookup(ip, page_of(pos), page_up(pos + max) - page_of(pos), false,
+		     &run);
+	if (ret)
+		return ret;
+	*ret_nr = min64((run.nr << BLOCK_SHIFT) - (pos & BLOCK_MASK), max);
+	*ret_p = zeros;
+	if (run.type == SLOT_DATA)
+		*ret_p = (const unsigned char *)pmem_at(
+			ip->fs->pm,
+			(run.block << BLOCK_SHIFT) + (pos & BLOCK_MASK));
+	else
+		*ret_nr = min64(*ret_nr, sizeof(zeros));
+	return 0;
+}
+
+static int compare(struct inode *in, uint64_t pos_in, struct inode *out,
+		   uint64_t pos_out, uint64_t len, bool *ret_same)
+{
+	const unsigned char *a, *b;
+	uint64_t nr_a, nr_b;
+	int ret;
+
+	for (*ret_same = true; len && *ret_same; len -= nr_a) {
+		ret = bytes_at(in, pos_in, len, &a, &nr_a);
+		if (!ret)
+			ret = bytes_at(out, pos_out, len, &b, &nr_b);
+		if (ret)
+			return ret;
+		nr_a = min64(nr_a, nr_b);
+		*ret_same = a == b || memcmp(a, b, nr_a) == 0;
+		pos_in += nr_a;
+		pos_out += nr_a;
+	}
+	return pmem_fault_pending() ? -EIO : 0;
+}
+
+int file_dedupe(struct inode *in, uint64_t pos_in, struct inode *out,
+		uint64_t pos_out, uint64_t len, bool *ret_same)
+{
+	struct source src = { .in = in, .in_pos = pos_in };
+	int ret;
+
+	*ret_same = true;
+	lock_pair(in, out);
+	ret = may_remap(in, pos_in, out, pos_out, &len, true);
+	if (!ret && len)
+		ret = compare(in, pos_in, out, pos_out, len, ret_same);
+	/* The contents stay, so do the times and privileges. */
+	if (!ret && len && *ret_same)
+		ret = write_locked(out, &src, pos_out, len, WRITE_SAME);
+	unlock_pair(in, out);
+	return ret;
+}
+
+int file_map(struct inode *ip, uint64_t pos, unsigned int max,
+	     struct file_extent *ret, unsigned int *ret_nr)
+{
+	uint64_t index = page_of(pos), end;
+	struct tree_run run;
+	unsigned int nr = 0;
+	int err = 0;
+
+	rwsem_down_read(&ip->rwsem, LOCK_INODE);
+	end = page_up(inode_size(ip));
+	for (; !err && index < FOLIOFS_MAX_PAGES && nr < max; index += run.nr) {
+		err = lookup(ip, index, FOLIOFS_MAX_PAGES - index, true, &run);
+		if (err || run.type == SLOT_HOLE)
+			continue;
+		ret[nr++] = (struct file_extent){
+			.pos = index << BLOCK_SHIFT,
+			.off = run.block << BLOCK_SHIFT,
+			.len = run.nr << BLOCK_SHIFT,
+			.unwritten = run.type == SLOT_UNWRITTEN,
+			.shared = !run.exclusive,
+			.chunk = run.chunk,
+			.behind = index >= end,
+		};
+	}
+	rwsem_up_read(&ip->rwsem);
+	*ret_nr = nr;
+	return err;
 }
 
 void file_close(struct inode *ip)

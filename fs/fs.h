@@ -325,6 +325,7 @@ int file_read(struct inode *ip, uint64_t pos, uint64_t len, struct fs_iov *iov,
 	      uint64_t *ret_len) __must_hold_shared(ip->rwsem);
 #define WRITE_KILL_SUIDGID 1u /* the writer may not keep them */
 #define WRITE_CACHED	   2u /* from the kernel's cache, which keeps times */
+#define WRITE_SAME	   4u /* the bytes stay as they are: a dedupe */
 int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,
 	       unsigned int flags);
 int file_truncate_locked(struct txn *t, struct inode *ip, uint64_t size,
@@ -335,6 +336,24 @@ int file_seek(struct inode *ip, uint64_t pos, bool data, uint64_t *ret_pos);
 int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	      uint64_t pos_out, uint64_t len, unsigned int flags,
 	      uint64_t *ret_len);
+/*
+ * The ioctls of reflink, with the errors of XFS.  clone with len 0 is up to the
+ * end of @in; dedupe answers whether the ranges are the same, and shares them
+ * if they are.
+ */
+int file_clone(struct inode *in, uint64_t pos_in, struct inode *out,
+	       uint64_t pos_out, uint64_t len, unsigned int flags);
+int file_dedupe(struct inode *in, uint64_t pos_in, struct inode *out,
+		uint64_t pos_out, uint64_t len, bool *ret_same);
+/* What is on media, from @pos on: at most @max extents, no holes. */
+struct file_extent {
+	uint64_t pos, off, len; /* bytes */
+	bool unwritten, shared;
+	bool chunk;  /* part of a 2 MiB slot */
+	bool behind; /* behind the end of the file */
+};
+int file_map(struct inode *ip, uint64_t pos, unsigned int max,
+	     struct file_extent *ret, unsigned int *ret_nr);
 void file_accessed(struct inode *ip);
 void file_close(struct inode *ip); /* the last open is gone */
 void file_sync(struct inode *ip);  /* make atime durable, as all else is */

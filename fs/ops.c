@@ -642,13 +642,34 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t pos, int whence,
 	inode_put(ip);
 }
 
+static int copy_range(struct inode *in, uint64_t pos_in, uint64_t ino_out,
+		      uint64_t pos_out, uint64_t len, unsigned int flags,
+		      uint64_t *ret_copied)
+{
+	struct space_retry retry = { 0 };
+	struct inode *out;
+	int ret;
+
+	ret = inode_get(in->fs, ino_out, &out);
+	if (ret)
+		return ret;
+	do
+		ret = file_copy(in, pos_in, out, pos_out, len, flags,
+				ret_copied);
+	while (ret == -ENOSPC && space_retry(in->fs, &retry));
+	inode_put(out);
+	return ret;
+}
+
+/* The reply has 32 bits for the length; a longer copy is asked for again. */
+#define COPY_REPLY_MAX (UINT32_MAX & ~(uint32_t)BLOCK_MASK)
+
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t pos_in,
 			       struct fuse_file_info *fi_in, fuse_ino_t ino_out,
 			       off_t pos_out, struct fuse_file_info *fi_out,
 			       size_t len, int flags)
 {
-	struct inode *in = begin(req, ino_in), *out;
-	struct space_retry retry = { 0 };
+	struct inode *in = begin(req, ino_in);
 	uint64_t copied = 0;
 	int ret;
 
@@ -657,16 +678,11 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t pos_in,
 	(void)flags;
 	if (!in)
 		return;
-	ret = inode_get(in->fs, ino_out, &out);
-	if (!ret) {
-		do
-			ret = file_copy(in, (uint64_t)pos_in, out,
-					(uint64_t)pos_out, len,
-					caller_flags(req), &copied);
-		while (ret == -ENOSPC && space_retry(in->fs, &retry));
-		inode_put(out);
-	}
-	ret = checked(ret);
+	if (len > COPY_REPLY_MAX)
+		len = COPY_REPLY_MAX;
+	ret = checked(copy_range(in, (uint64_t)pos_in, ino_out,
+				 (uint64_t)pos_out, len, caller_flags(req),
+				 &copied));
 	if (ret)
 		fuse_reply_err(req, -ret);
 	else
@@ -1135,7 +1151,31 @@ static void raw_statx(struct conn *conn, const struct request *rq,
 	inode_put(ip);
 }
 
+/* As COPY_FILE_RANGE, with a reply that has room for any length. */
+static void raw_copy(struct conn *conn, const struct request *rq,
+		     void *userdata)
+{
+	const struct fuse_copy_file_range_in *arg =
+		(const struct fuse_copy_file_range_in *)request_arg(rq);
+	struct foliofs *fs = (struct foliofs *)userdata;
+	struct inode *in = raw_begin(conn, rq, fs, sizeof(*arg));
+	uint64_t copied = 0;
+	int ret;
+
+	if (!in)
+		return;
+	ret = checked(copy_range(
+		in, arg->off_in, arg->nodeid_out, arg->off_out, arg->len,
+		rq->in->uid == 0 ? 0 : WRITE_KILL_SUIDGID, &copied));
+	if (ret)
+		conn_reply_err(conn, rq->in->unique, ret);
+	else
+		conn_reply(conn, rq->in->unique, &copied, sizeof(copied));
+	inode_put(in);
+}
+
 const struct raw_op foliofs_raw_ops[] = {
+	{ CONN_OP_COPY_FILE_RANGE64, raw_copy },
 	{ FUSE_TMPFILE, raw_tmpfile },
 	{ CONN_OP_STATX, raw_statx },
 };

@@ -269,6 +269,14 @@ static bool ext_covers(const struct tree_ext *ext, uint64_t base, uint64_t span)
 	return ext->index <= base && ext->index + ext->nr >= base + span;
 }
 
+static bool all_zero(const struct node_buf *buf)
+{
+	for (unsigned int i = 0; i < NODE_SLOTS; i++)
+		if (buf->slot[i])
+			return false;
+	return true;
+}
+
 static int write_node(struct tree_edit *e, const struct node_buf *buf,
 		      unsigned int level, uint64_t *ret_slot)
 {
@@ -322,6 +330,98 @@ static int collapse(struct tree_edit *e, const struct node_buf *buf,
 	return ret;
 }
 
+/*
+ * What stands at @level over page @index of the source.  A slot of a chunk is
+ * taken apart; a root that is lower than @level is answered as *ret_low.
+ */
+static int source_slot(struct tree_edit *e, uint64_t index, unsigned int level,
+		       uint64_t *ret_slot, bool *ret_low)
+{
+	unsigned int lv = slot_level(e->source);
+	uint64_t slot = e->source;
+
+	*ret_low = lv < level && index == 0 && slot != 0;
+	*ret_slot = 0;
+	if (slot == 0 || *ret_low || index >= level_pages(lv))
+		return 0;
+	while (lv > level && is_node(slot)) {
+		slot = node_slot(e->fs, slot, child_index(index, lv));
+		if (!slot_valid(e->fs, slot, --lv))
+			return bad_slot();
+	}
+	if (lv > level && slot)
+		slot = slot_make(slot_type(slot), level,
+				 slot_block(slot) +
+					 (index & (level_pages(lv) - 1)));
+	*ret_slot = slot;
+	return 0;
+}
+
+/* A copy of one page, where its block can have no more shares. */
+static int copy_page(struct tree_edit *e, uint64_t slot, uint64_t *ret_slot)
+{
+	struct pmem *pm = e->txn->fs->pm;
+	struct extent ext;
+	int ret;
+
+	ret = txn_take(e->txn, e->goal, 1, e->kind, &ext);
+	if (ret)
+		return ret;
+	if (slot_type(slot) == SLOT_DATA)
+		pmem_copy(pm, ext.start << BLOCK_SHIFT, node_off(slot),
+			  BLOCK_SIZE);
+	*ret_slot = slot_make(slot_type(slot), 0, ext.start);
+	return 0;
+}
+
+static int share(struct tree_edit *e, const struct tree_ext *ext,
+		 unsigned int level, uint64_t base, uint64_t *ret_slot);
+
+/* A node of the source's slots, where they cannot be shared as one. */
+static int share_node(struct tree_edit *e, const struct tree_ext *ext,
+		      unsigned int level, uint64_t base, uint64_t *ret_slot)
+{
+	uint64_t span = level_pages(level - 1);
+	struct node_buf buf;
+	int ret;
+
+	for (unsigned int i = 0; i < NODE_SLOTS; i++) {
+		ret = share(e, ext, level - 1, base + i * span, &buf.slot[i]);
+		if (ret)
+			return ret;
+	}
+	*ret_slot = 0;
+	return all_zero(&buf) ? 0 : write_node(e, &buf, level, ret_slot);
+}
+
+static int share(struct tree_edit *e, const struct tree_ext *ext,
+		 unsigned int level, uint64_t base, uint64_t *ret_slot)
+{
+	uint64_t from = ext->block + (base - ext->index);
+	uint64_t slot, pages = 0;
+	bool low;
+	int ret;
+
+	if (from & (level_pages(level) - 1))
+		return share_node(e, ext, level, base, ret_slot);
+	ret = source_slot(e, from, level, &slot, &low);
+	if (ret)
+		return ret;
+	if (low)
+		return share_node(e, ext, level, base, ret_slot);
+	*ret_slot = slot;
+	if (slot == 0)
+		return 0;
+	ret = txn_get(e->txn, slot);
+	if (ret == -EMLINK)
+		return level ? share_node(e, ext, level, base, ret_slot)
+			     : copy_page(e, slot, ret_slot);
+	if (!ret && !e->no_count)
+		ret = count_slot(e->fs, slot, level, &pages);
+	e->pages += (int64_t)pages;
+	return ret;
+}
+
 /* A subtree for one extent, of nothing but new blocks. */
 static int build(struct tree_edit *e, const struct tree_ext *ext,
 		 unsigned int level, uint64_t base, uint64_t *ret_slot)
@@ -331,6 +431,8 @@ static int build(struct tree_edit *e, const struct tree_ext *ext,
 	struct node_buf buf;
 	int ret;
 
+	if (ext->share)
+		return share(e, ext, level, base, ret_slot);
 	if (ext->type == SLOT_HOLE) {
 		*ret_slot = 0;
 		return 0;
@@ -421,14 +523,6 @@ static int drop_origin(struct tree_edit *e, uint64_t slot, enum origin from,
 		break;
 	}
 	return 0;
-}
-
-static bool all_zero(const struct node_buf *buf)
-{
-	for (unsigned int i = 0; i < NODE_SLOTS; i++)
-		if (buf->slot[i])
-			return false;
-	return true;
 }
 
 /* Store the few slots that changed where they are. */
@@ -523,7 +617,8 @@ static int replace_slot(struct tree_edit *e, const struct tree_ext *ext,
 	int ret;
 
 	if (slot) {
-		ret = count_slot(e->fs, slot, TREE_ROOT, &pages);
+		ret = e->no_count ? 0
+				  : count_slot(e->fs, slot, TREE_ROOT, &pages);
 		if (ret)
 			return ret;
 		e->pages -= (int64_t)pages;

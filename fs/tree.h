@@ -91,7 +91,9 @@ int tree_lookup(const struct foliofs *fs, uint64_t root, uint64_t index,
 /*
  * Pages [index, index + nr) become this.  Either the blocks were taken for
  * it, or (reuse) they are what the pages have already, exclusively, and only
- * the type changes.
+ * the type changes; or (share) they become what the tree edit's source has
+ * from page @block on: the largest subtrees that are aligned alike are shared
+ * with one slot each.
  */
 struct tree_ext {
 	uint64_t index;
@@ -100,6 +102,7 @@ struct tree_ext {
 	unsigned int type; /* SLOT_HOLE, SLOT_DATA, SLOT_UNWRITTEN */
 	bool chunk;	   /* whole aligned chunks, taken as such */
 	bool reuse;
+	bool share;
 };
 
 struct tree_edit {
@@ -110,6 +113,8 @@ struct tree_edit {
 	unsigned int nr_ext;
 	unsigned int keep_words; /* words the caller still needs */
 	uint64_t goal;		 /* where new nodes should be near to */
+	uint64_t source;	 /* root of what is shared */
+	bool no_count;		 /* leave pages alone: it costs a walk */
 	int64_t pages;		 /* out: data pages gained or lost */
 };
 
