@@ -49,10 +49,12 @@ enum lock_rank {
 	LOCK_INVALIDATE,    /* invalidate_lock: faults and layout */
 	LOCK_INVALIDATE2,
 	LOCK_ENTRY,	/* dax entry lock (a sleeping bit) */
+	LOCK_TREE,	/* the tree of a file that is mapped */
 	LOCK_ITABLE,	/* which inodes are free */
 	LOCK_ICACHE,	/* which inodes are in DRAM */
 	LOCK_LANE,	/* a journal lane, by being its owner */
 	LOCK_JOURNAL,	/* which lanes still hold a live record */
+	LOCK_HELD,	/* blocks that are free but for a pin */
 	LOCK_ALLOC,	/* one arena of free space */
 	LOCK_XA,	/* xa_lock of one mapping */
 	LOCK_FOLIO_MAP, /* page tables: a mapper's clients */

@@ -9,7 +9,7 @@
 #include <linux/fuse.h>
 #include <unistd.h>
 
-#include "fs/fs.h"
+#include "fs/layout.h"
 
 /* With the writeback cache the kernel keeps these times and brings them late.
  */
@@ -132,17 +132,20 @@ int fs_setattr(struct inode *ip, const struct fs_setattr *a)
 
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
 	ret = may_setattr(ip, a);
+	if (!ret && (a->valid & FATTR_SIZE))
+		ret = layout_begin(ip, "truncate");
 	if (ret)
 		goto unlock;
 	txn_begin(ip->fs, &t);
 	ret = put_words(&t, ip, a, &pages);
-	if (ret) {
+	if (ret)
 		txn_abort(&t);
-		goto unlock;
-	}
-	ret = txn_commit(&t);
+	else
+		ret = txn_commit(&t);
 	if (!ret && atomic_load(&ip->pages) >= 0)
 		atomic_fetch_add(&ip->pages, pages);
+	if (a->valid & FATTR_SIZE)
+		layout_end(ip);
 unlock:
 	rwsem_up_write(&ip->rwsem);
 	return ret;

@@ -222,11 +222,23 @@ static void dispatch_raw(struct conn *conn, const struct raw_op *op,
 		op->fn(conn, rq, conn->userdata);
 }
 
+/* Is this an INTERRUPT for somebody who sleeps here, and not in libfuse? */
+static bool interrupted(const struct conn *conn, const struct request *rq)
+{
+	const struct fuse_interrupt_in *arg = request_arg(rq);
+
+	return rq->in->opcode == FUSE_INTERRUPT && conn->interrupted &&
+	       request_arg_len(rq) >= sizeof(*arg) &&
+	       conn->interrupted(conn->userdata, arg->unique);
+}
+
 void conn_dispatch(void *ctx, struct request *rq)
 {
 	struct conn *conn = ctx;
 	const struct raw_op *op = NULL;
 
+	if (interrupted(conn, rq))
+		return;
 	rq->conn = conn;
 	rq->setxattr_flags = 0;
 	current = rq;
@@ -260,5 +272,7 @@ void conn_interrupt(void *ctx, uint64_t unique)
 	};
 	struct fuse_buf buf = { .size = sizeof(intr), .mem = &intr };
 
+	if (conn->interrupted && conn->interrupted(conn->userdata, unique))
+		return;
 	fuse_session_process_buf(conn->se, &buf);
 }

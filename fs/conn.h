@@ -89,7 +89,8 @@ struct conn_statx_out {
 
 /*
  * An operation of our own.  It answers with conn_reply() or conn_reply_err(),
- * in this thread or later in another.  INTERRUPT does not reach it.
+ * in this thread or later in another.  INTERRUPT reaches it by way of
+ * conn.interrupted() only.
  */
 struct raw_op {
 	uint32_t opcode;
@@ -99,7 +100,9 @@ struct raw_op {
 struct conn {
 	struct fuse_session *se;
 	struct transport *tr;
-	void *userdata;	  /* as the session has it */
+	void *userdata; /* as the session has it */
+	/* True: the request @unique slept, and has been told. */
+	bool (*interrupted)(void *userdata, uint64_t unique);
 	bool debug;	  /* print raw operations, as libfuse does its own */
 	bool deny_others; /* -o allow_root: only @owner and root */
 	uid_t owner;

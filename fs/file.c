@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "fs/fs.h"
+#include "fs/layout.h"
 
 /* From this page on, or for a write of so many, a file gets chunks. */
 #define ASIDE_PAGES 16
@@ -722,7 +722,12 @@ static int write_locked(struct inode *ip, const struct source *src,
 	txn_begin(ip->fs, &t);
 	change_init(&c, ip, &t, pos, len);
 	c.src = *src;
+	/* A client's store to an old block could miss the copy of it. */
+	if (inode_dax(ip))
+		c.cow = false;
 	ret = plan_and_apply(&c);
+	if (!ret && (c.nr_ext || whole_file(&c)))
+		layout_replace(ip, pos, len);
 	if (ret)
 		txn_abort(&t);
 	else
@@ -741,9 +746,117 @@ int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,
 		return 0;
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
 	ret = may_write(ip, pos, len, flags);
-	if (!ret)
+	if (!ret) {
+		layout_write(ip);
 		ret = write_locked(ip, &src, pos, len, flags);
+		layout_end(ip);
+	}
 	rwsem_up_write(&ip->rwsem);
+	return ret;
+}
+
+/*
+ * Faults.  The caller holds the tree_lock exclusive, and the entry of each
+ * page; i_rwsem may be somebody else's (fs/layout.h).
+ */
+
+int file_run(struct inode *ip, uint64_t index, uint64_t max,
+	     struct tree_run *ret)
+{
+	return lookup(ip, index, max, true, ret);
+}
+
+/* One extent into the tree, with nothing else about the file changed. */
+static int commit_ext(struct change *c, const struct tree_ext *ext)
+{
+	int ret = add_ext(c, ext);
+
+	if (!ret)
+		ret = apply(c);
+	if (ret) {
+		txn_abort(c->t);
+		return ret;
+	}
+	ret = txn_commit(c->t);
+	if (!ret)
+		add_pages(c->ip, c);
+	return ret;
+}
+
+/*
+ * Zeroed blocks where there are none, or where they are unwritten.  Two
+ * megabytes are a chunk or nothing: *run is short then, and nothing changed.
+ */
+int file_fault(struct inode *ip, uint64_t nr, struct tree_run *run)
+{
+	struct tree_ext ext = { .index = run->index,
+				.nr = nr,
+				.block = run->block,
+				.type = SLOT_DATA,
+				.reuse = true };
+	struct change c;
+	struct txn t;
+	int ret = 0;
+
+	txn_begin(ip->fs, &t);
+	change_init(&c, ip, &t, run->index << BLOCK_SHIFT, nr << BLOCK_SHIFT);
+	if (run->type != SLOT_UNWRITTEN || !run->exclusive)
+		ret = take_pages(&c, run->index, nr, &ext);
+	if (ret || ext.nr < nr) {
+		txn_abort(&t);
+		run->nr = 1;
+		return ret;
+	}
+	pmem_zero(ip->fs->pm, ext.block << BLOCK_SHIFT, nr << BLOCK_SHIFT);
+	txn_direct(&t);
+	ret = commit_ext(&c, &ext);
+	change_free(&c);
+	if (!ret)
+		*run = (struct tree_run){ .index = ext.index,
+					  .nr = nr,
+					  .block = ext.block,
+					  .type = SLOT_DATA,
+					  .exclusive = true };
+	return ret;
+}
+
+/* A block near @goal that nothing points to yet. */
+int file_stage(struct inode *ip, uint64_t goal, uint64_t *ret_block)
+{
+	struct extent ext;
+	int ret = alloc_take(ip->fs->al, goal, 1, BLOCK_DATA, 0, &ext);
+
+	if (!ret)
+		*ret_block = ext.start;
+	return ret;
+}
+
+void file_stage_cancel(struct inode *ip, uint64_t block)
+{
+	if (alloc_put(ip->fs->al, block, 0))
+		layout_free(ip->fs, block, 0);
+}
+
+/* It becomes page @index. */
+int file_stage_commit(struct inode *ip, uint64_t index, uint64_t block)
+{
+	struct tree_ext ext = {
+		.index = index, .nr = 1, .block = block, .type = SLOT_DATA
+	};
+	struct change c;
+	struct txn t;
+	int ret;
+
+	txn_begin(ip->fs, &t);
+	ret = txn_adopt(&t, block);
+	if (ret) {
+		txn_abort(&t);
+		file_stage_cancel(ip, block);
+		return ret;
+	}
+	change_init(&c, ip, &t, index << BLOCK_SHIFT, BLOCK_SIZE);
+	ret = commit_ext(&c, &ext);
+	change_free(&c);
 	return ret;
 }
 
@@ -955,6 +1068,15 @@ static int may_fallocate(const struct inode *ip, int mode, uint64_t pos,
 	return 0;
 }
 
+static const char *fallocate_name(int mode)
+{
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		return "punch";
+	if (mode & FALLOC_FL_ZERO_RANGE)
+		return "zero";
+	return mode & FALLOC_FL_UNSHARE_RANGE ? "unshare" : "allocate";
+}
+
 int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 		   unsigned int flags)
 {
@@ -965,6 +1087,9 @@ int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
 	ret = may_fallocate(ip, mode, pos, len);
+	if (ret)
+		goto unlock;
+	ret = layout_begin(ip, fallocate_name(mode));
 	if (ret)
 		goto unlock;
 	size = new_size = inode_size(ip);
@@ -982,6 +1107,7 @@ int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 	else
 		ret = commit(&c, new_size, flags);
 	change_free(&c);
+	layout_end(ip);
 unlock:
 	rwsem_up_write(&ip->rwsem);
 	return ret;
@@ -997,9 +1123,11 @@ int file_seek(struct inode *ip, uint64_t pos, bool data, uint64_t *ret_pos)
 	index = page_of(pos);
 	if (pos >= size)
 		ret = -ENXIO;
-	else
+	tree_down_read(ip);
+	if (!ret)
 		ret = tree_seek(ip->fs, inode_data(ip), index, page_up(size),
 				data, &found);
+	tree_up_read(ip);
 	rwsem_up_read(&ip->rwsem);
 	if (ret == -EUCLEAN)
 		return bad_file(ip, index);
@@ -1041,6 +1169,36 @@ static int may_copy(const struct inode *in, uint64_t pos_in,
 	return may_write(out, pos_out, len, 0);
 }
 
+/* Both files give their layouts up first: a pin may be for storing. */
+static int share_locked(const struct source *src, struct inode *out,
+			uint64_t pos, uint64_t len, unsigned int flags,
+			const char *op)
+{
+	int ret = layout_begin_pair(src->in, out, op);
+
+	if (!ret) {
+		ret = write_locked(out, src, pos, len, flags);
+		layout_end_pair(src->in, out);
+	}
+	return ret;
+}
+
+static int copy_locked(const struct source *src, struct inode *out,
+		       uint64_t pos, uint64_t *len, unsigned int flags)
+{
+	int ret;
+
+	*len = min64(*len, COPY_MAX);
+	layout_write(out);
+	if (src->in != out)
+		tree_down_read(src->in);
+	ret = write_locked(out, src, pos, *len, flags);
+	if (src->in != out)
+		tree_up_read(src->in);
+	layout_end(out);
+	return ret;
+}
+
 int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	      uint64_t pos_out, uint64_t len, unsigned int flags,
 	      uint64_t *ret_len)
@@ -1055,11 +1213,11 @@ int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	if (pos_in >= size)
 		goto unlock;
 	len = min64(len, size - pos_in);
-	if (!aligned_alike(&src, pos_out))
-		len = min64(len, COPY_MAX);
 	ret = may_copy(in, pos_in, out, pos_out, len);
-	if (!ret && len)
-		ret = write_locked(out, &src, pos_out, len, flags);
+	if (!ret && len && aligned_alike(&src, pos_out))
+		ret = share_locked(&src, out, pos_out, len, flags, "copy");
+	else if (!ret && len)
+		ret = copy_locked(&src, out, pos_out, &len, flags);
 	if (!ret)
 		*ret_len = len;
 unlock:
@@ -1112,7 +1270,7 @@ int file_clone(struct inode *in, uint64_t pos_in, struct inode *out,
 	lock_pair(in, out);
 	ret = may_remap(in, pos_in, out, pos_out, &len, false);
 	if (!ret && len)
-		ret = write_locked(out, &src, pos_out, len, flags);
+		ret = share_locked(&src, out, pos_out, len, flags, "clone");
 	unlock_pair(in, out);
 	return ret;
 }
@@ -1169,11 +1327,17 @@ int file_dedupe(struct inode *in, uint64_t pos_in, struct inode *out,
 	*ret_same = true;
 	lock_pair(in, out);
 	ret = may_remap(in, pos_in, out, pos_out, &len, true);
-	if (!ret && len)
-		ret = compare(in, pos_in, out, pos_out, len, ret_same);
+	if (ret || len == 0)
+		goto unlock;
+	ret = layout_begin_pair(in, out, "dedupe");
+	if (ret)
+		goto unlock;
+	ret = compare(in, pos_in, out, pos_out, len, ret_same);
 	/* The contents stay, so do the times and privileges. */
-	if (!ret && len && *ret_same)
+	if (!ret && *ret_same)
 		ret = write_locked(out, &src, pos_out, len, WRITE_SAME);
+	layout_end_pair(in, out);
+unlock:
 	unlock_pair(in, out);
 	return ret;
 }
@@ -1187,6 +1351,7 @@ int file_map(struct inode *ip, uint64_t pos, unsigned int max,
 	int err = 0;
 
 	rwsem_down_read(&ip->rwsem, LOCK_INODE);
+	tree_down_read(ip);
 	end = page_up(inode_size(ip));
 	for (; !err && index < FOLIOFS_MAX_PAGES && nr < max; index += run.nr) {
 		err = lookup(ip, index, FOLIOFS_MAX_PAGES - index, true, &run);
@@ -1202,6 +1367,7 @@ int file_map(struct inode *ip, uint64_t pos, unsigned int max,
 			.behind = index >= end,
 		};
 	}
+	tree_up_read(ip);
 	rwsem_up_read(&ip->rwsem);
 	*ret_nr = nr;
 	return err;

@@ -29,6 +29,9 @@
 struct dirindex;
 struct itable;
 struct icache;
+struct inode_dax;
+struct layout;
+struct session_server;
 
 /* Opcodes that are counted; all that exist are below. */
 #define NR_REQUESTS 64
@@ -41,6 +44,8 @@ struct foliofs {
 	struct journal *journal;
 	struct itable *itable;
 	struct icache *icache;
+	struct layout *layout;		 /* NULL with dax=never */
+	struct session_server *sessions; /* NULL where nobody can map */
 	struct mutex rename_lock;
 	struct inode *root; /* the kernel never looks it up: ours to hold */
 	uint64_t nr_blocks;
@@ -73,6 +78,7 @@ struct inode {
 	uint64_t aside_index;		/* the page its first block is for */
 	uint64_t goal; /* block after the last one taken, or 0 */
 	_Atomic(unsigned int) nr_open;
+	_Atomic(struct inode_dax *) dax; /* of a file that is mapped, or NULL */
 };
 
 /* Fields of the inode on media, by the word they stand in. */
@@ -336,6 +342,13 @@ int file_seek(struct inode *ip, uint64_t pos, bool data, uint64_t *ret_pos);
 int file_copy(struct inode *in, uint64_t pos_in, struct inode *out,
 	      uint64_t pos_out, uint64_t len, unsigned int flags,
 	      uint64_t *ret_len);
+/* For faults, see fs/iomap.c. */
+int file_run(struct inode *ip, uint64_t index, uint64_t max,
+	     struct tree_run *ret);
+int file_fault(struct inode *ip, uint64_t nr, struct tree_run *run);
+int file_stage(struct inode *ip, uint64_t goal, uint64_t *ret_block);
+int file_stage_commit(struct inode *ip, uint64_t index, uint64_t block);
+void file_stage_cancel(struct inode *ip, uint64_t block);
 /*
  * The ioctls of reflink, with the errors of XFS.  clone with len 0 is up to the
  * end of @in; dedupe answers whether the ranges are the same, and shares them

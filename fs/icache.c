@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "fs/fs.h"
+#include "fs/layout.h"
 
 #define NR_SHARDS 64u
 
@@ -112,6 +112,7 @@ void inode_free(struct inode *ip)
 {
 	if (!ip)
 		return;
+	layout_detach(ip);
 	if (ip->aside)
 		alloc_aside_end(ip->fs->al, ip->aside);
 	dirindex_free(ip->dir);
@@ -320,6 +321,7 @@ void inode_put_many(struct inode *ip, uint64_t nr)
 	mutex_unlock(&shard->lock);
 	if (before != nr)
 		return;
+	layout_detach(ip);
 	if (unlinked)
 		inode_evict(ip);
 	inode_free(ip);
@@ -368,11 +370,13 @@ int inode_pages(struct inode *ip, int64_t *ret_pages)
 
 	if (pages < 0) {
 		rwsem_down_read(&ip->rwsem, LOCK_INODE2);
+		tree_down_read(ip);
 		ret = tree_count(ip->fs, inode_data(ip), &counted);
 		if (!ret) {
 			pages = (int64_t)counted;
 			atomic_store(&ip->pages, pages);
 		}
+		tree_up_read(ip);
 		rwsem_up_read(&ip->rwsem);
 		if (ret)
 			return fs_damaged(ip->fs, "inode %ju: bad slot",

@@ -172,6 +172,7 @@ static int serve_start(struct daemon *d, struct errmsg *err)
 		return ret;
 	d->conn.debug = d->cl.debug;
 	d->conn.deny_others = d->cl.allow_root;
+	d->conn.interrupted = ops_interrupted;
 	conn_raw_ops(&d->conn, foliofs_raw_ops, foliofs_nr_raw_ops);
 	ret = pool_open(d->tr, &handler, &opt, &d->pool);
 	if (ret)

@@ -19,9 +19,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "fs/fs.h"
 #include "fs/fsflags.h"
 #include "fs/ioctl.h"
+#include "fs/layout.h"
 
 /* We are the only writer, and tell the kernel about every change: hours. */
 #define TIMEOUT_S 86400.0
@@ -38,7 +38,10 @@ static void count(struct foliofs *fs)
 {
 	const struct request *rq = request_current();
 
-	if (rq && rq->in->opcode < NR_REQUESTS)
+	if (!rq)
+		return;
+	layout_caller(rq->in->unique, (int32_t)rq->in->pid);
+	if (rq->in->opcode < NR_REQUESTS)
 		atomic_fetch_add_explicit(&fs->nr_requests[rq->in->opcode], 1,
 					  memory_order_relaxed);
 }
@@ -503,6 +506,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t pos,
 	if (!ip)
 		return;
 	rwsem_down_read(&ip->rwsem, LOCK_INODE);
+	tree_down_read(ip);
 	ret = checked(file_read(ip, (uint64_t)pos, size, &v, &len));
 	if (ret) {
 		fuse_reply_err(req, -ret);
@@ -515,6 +519,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t pos,
 				pmem_touch(iov[i].iov_base, iov[i].iov_len);
 		}
 	}
+	tree_up_read(ip);
 	rwsem_up_read(&ip->rwsem);
 	inode_put(ip);
 }
@@ -567,6 +572,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		     struct fuse_file_info *fi)
 {
 	struct inode *ip = begin(req, ino);
+	int ret;
 
 	(void)datasync;
 	(void)fi;
@@ -577,8 +583,9 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		end_err(req, ip, -ENOSYS);
 		return;
 	}
+	ret = layout_sync(ip);
 	file_sync(ip);
-	end_err(req, ip, 0);
+	end_err(req, ip, ret);
 }
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
@@ -1172,6 +1179,11 @@ static void raw_copy(struct conn *conn, const struct request *rq,
 	else
 		conn_reply(conn, rq->in->unique, &copied, sizeof(copied));
 	inode_put(in);
+}
+
+bool ops_interrupted(void *fs, uint64_t unique)
+{
+	return layout_interrupt((struct foliofs *)fs, unique);
 }
 
 const struct raw_op foliofs_raw_ops[] = {

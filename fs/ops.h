@@ -13,6 +13,9 @@ struct fuse_lowlevel_ops;
 
 extern const struct fuse_lowlevel_ops foliofs_ops;
 
+/* An INTERRUPT for a request that waits for a layout break; conn.h. */
+bool ops_interrupted(void *fs, uint64_t unique);
+
 /* Opcodes that libfuse does not parse. */
 extern const struct raw_op foliofs_raw_ops[];
 extern const unsigned int foliofs_nr_raw_ops;

@@ -12,7 +12,7 @@
 #include <syslog.h>
 #include <time.h>
 
-#include "fs/fs.h"
+#include "fs/layout.h"
 
 /* Complaints beyond this many add nothing and fill somebody's disk. */
 #define MAX_COMPLAINTS 100
@@ -185,6 +185,7 @@ static int open_device(struct foliofs *fs, struct errmsg *err)
 static void free_all(struct foliofs *fs)
 {
 	icache_destroy(fs);
+	layout_destroy(fs);
 	itable_destroy(fs);
 	journal_close(fs);
 	alloc_destroy(fs->al);
@@ -228,6 +229,8 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 		ret = itable_create(fs);
 	if (!ret)
 		ret = icache_create(fs);
+	if (!ret)
+		ret = layout_create(fs);
 	if (ret) {
 		err_set(err, ret, "%s: out of memory", opt->device);
 		goto fail;

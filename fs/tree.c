@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "fs/fs.h"
+#include "fs/layout.h"
 
 bool slot_valid(const struct foliofs *fs, uint64_t slot, unsigned int level)
 {
@@ -235,7 +235,10 @@ void tree_drop(struct foliofs *fs, uint64_t slot)
 					   (uintmax_t)child);
 		}
 	}
-	alloc_free(fs->al, slot_block(slot), order);
+	if (is_node(slot))
+		alloc_free(fs->al, slot_block(slot), order);
+	else
+		layout_free(fs, slot_block(slot), order);
 }
 
 /* Editing. */

@@ -232,6 +232,11 @@ int txn_take_chunk(struct txn *t, uint64_t goal, enum block_kind kind,
 	return 0;
 }
 
+int txn_adopt(struct txn *t, uint64_t block)
+{
+	return remember_taken(t, block, 1, false);
+}
+
 int txn_get(struct txn *t, uint64_t slot)
 {
 	int ret = vec_push(&t->got, slot);

@@ -94,6 +94,9 @@ int txn_take_at(struct txn *t, uint64_t start, uint64_t want,
 int txn_take_chunk(struct txn *t, uint64_t goal, enum block_kind kind,
 		   uint64_t *ret_block);
 
+/* A block that the caller has taken becomes the transaction's. */
+int txn_adopt(struct txn *t, uint64_t block);
+
 /* One more slot will point to what @slot points to. */
 int txn_get(struct txn *t, uint64_t slot);
 

@@ -350,3 +350,10 @@ const struct raw_op foliofs_raw_ops[] = {
 };
 const unsigned int foliofs_nr_raw_ops =
 	sizeof(foliofs_raw_ops) / sizeof(foliofs_raw_ops[0]);
+
+bool ops_interrupted(void *fs, uint64_t unique)
+{
+	(void)fs;
+	(void)unique;
+	return false;
+}

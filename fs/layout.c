@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fs/layout.c - files that programs map, and what has to wait for them
+ *
+ * dax/ knows how to break a layout.  Here is who does it when, who waits, and
+ * what becomes of blocks that somebody has pinned when they are freed.
+ */
+#include "fs/layout.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A request that sleeps on a busy folio. */
+struct wait {
+	struct wait *next;
+	struct foliofs *fs;
+	struct dax_task task;
+	struct session_wait who;
+	uint64_t since_ns;
+	bool listed;
+};
+
+/* Interrupts that came before their request slept.  The oldest is forgotten. */
+#define NR_EARLY 64u
+
+/*
+ * Blocks that are free but for a pin: one alloc_free() is still to come when
+ * @missing pages are idle.
+ */
+struct held {
+	struct held *next;
+	uint64_t block;
+	uint64_t missing;
+	unsigned int order;
+};
+
+struct layout {
+	struct dax_device *dev;
+	_Atomic(bool) used; /* a file was attached: folios may be pinned */
+
+	struct mutex wait_lock; /* covers the next three */
+	struct wait *waits;
+	uint64_t early[NR_EARLY];
+	unsigned int nr_early;
+
+	struct mutex held_lock; /* covers the next one */
+	struct held *held;
+};
+
+/* Blocks that are pinned. */
+
+static struct held **find_held(struct layout *l, uint64_t block)
+{
+	struct held **h = &l->held;
+
+	while (*h && (block < (*h)->block ||
+		      block - (*h)->block >= UINT64_C(1) << (*h)->order))
+		h = &(*h)->next;
+	return h;
+}
+
+/* dax/folio.h: for each page that folio_release() said false for. */
+static void page_idle(void *ctx, uint64_t pfn, uint64_t nr)
+{
+	struct foliofs *fs = ctx;
+	struct layout *l = fs->layout;
+	struct held **h, *done = NULL;
+
+	for (uint64_t i = 0; i < nr; i++) {
+		mutex_lock(&l->held_lock);
+		h = find_held(l, pfn + i);
+		assert(*h && (*h)->missing > 0);
+		if (--(*h)->missing == 0) {
+			done = *h;
+			*h = done->next;
+		}
+		mutex_unlock(&l->held_lock);
+		if (done)
+			alloc_free(fs->al, done->block, done->order);
+		free(done);
+		done = NULL;
+	}
+}
+
+static const struct folio_table_ops table_ops = { .idle = page_idle };
+
+void layout_free(struct foliofs *fs, uint64_t block, unsigned int order)
+{
+	struct layout *l = fs->layout;
+	struct held *h;
+
+	if (!l || !atomic_load(&l->used)) {
+		alloc_free(fs->al, block, order);
+		return;
+	}
+	h = (struct held *)malloc(sizeof(*h));
+	if (!h) /* they stay taken until the next mount */
+		return;
+	*h = (struct held){ .block = block, .order = order };
+	mutex_lock(&l->held_lock);
+	for (uint64_t i = 0; i < UINT64_C(1) << order; i++)
+		/* Of a chunk, only what no other slot points to. */
+		if (alloc_share(fs->al, block + i) == 0 &&
+		    !folio_release(l->dev->folios, block + i))
+			h->missing++;
+	if (h->missing) {
+		h->next = l->held;
+		l->held = h;
+		h = NULL;
+	}
+	mutex_unlock(&l->held_lock);
+	if (h)
+		alloc_free(fs->al, block, order);
+	free(h);
+}
+
+/* Who waits. */
+
+static _Thread_local struct {
+	uint64_t unique;
+	int32_t pid;
+} caller;
+
+void layout_caller(uint64_t unique, int32_t pid)
+{
+	caller.unique = unique;
+	caller.pid = pid;
+}
+
+static bool take_early(struct layout *l, uint64_t unique)
+{
+	for (unsigned int i = 0; i < NR_EARLY; i++) {
+		if (l->early[i] == unique) {
+			l->early[i] = 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void name_of(int32_t pid, char comm[16])
+{
+	char path[32], text[17] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	f = fopen(path, "re");
+	if (f) {
+		if (fgets(text, sizeof(text), f))
+			text[strcspn(text, "\n")] = '\0';
+		fclose(f);
+	}
+	memcpy(comm, text, 16);
+}
+
+static void wait_init(struct wait *w, struct foliofs *fs, const char *op)
+{
+	*w = (struct wait){
+		.fs = fs, .who = { .unique = caller.unique, .pid = caller.pid }
+	};
+	snprintf(w->who.op, sizeof(w->who.op), "%s", op);
+}
+
+static void wait_list(struct wait *w)
+{
+	struct layout *l = w->fs->layout;
+
+	w->since_ns = clock_ns();
+	name_of(w->who.pid, w->who.comm);
+	mutex_lock(&l->wait_lock);
+	w->next = l->waits;
+	l->waits = w;
+	w->listed = true;
+	if (take_early(l, w->who.unique))
+		dax_task_interrupt(&w->task);
+	mutex_unlock(&l->wait_lock);
+	atomic_fetch_add(&w->fs->nr_waiting, 1);
+}
+
+static void wait_end(struct wait *w)
+{
+	struct layout *l = w->fs->layout;
+	struct wait **p;
+
+	if (!w->listed)
+		return;
+	mutex_lock(&l->wait_lock);
+	for (p = &l->waits; *p != w; p = &(*p)->next)
+		;
+	*p = w->next;
+	mutex_unlock(&l->wait_lock);
+	atomic_fetch_sub(&w->fs->nr_waiting, 1);
+}
+
+bool layout_interrupt(struct foliofs *fs, uint64_t unique)
+{
+	struct layout *l = fs->layout;
+	struct wait *w;
+
+	if (!l || !atomic_load(&l->used))
+		return false;
+	mutex_lock(&l->wait_lock);
+	for (w = l->waits; w && w->who.unique != unique; w = w->next)
+		;
+	if (w)
+		dax_task_interrupt(&w->task);
+	else
+		l->early[l->nr_early++ % NR_EARLY] = unique;
+	mutex_unlock(&l->wait_lock);
+	return w;
+}
+
+int layout_waits(struct foliofs *fs, uint64_t cursor, uint64_t ino,
+		 struct session_wait *ret)
+{
+	struct layout *l = fs->layout;
+	const struct wait *best = NULL;
+
+	mutex_lock(&l->wait_lock);
+	for (const struct wait *w = l->waits; w; w = w->next)
+		if (w->who.unique > cursor && (!ino || w->who.ino == ino) &&
+		    (!best || w->who.unique < best->who.unique))
+			best = w;
+	if (best) {
+		*ret = best->who;
+		ret->age_ns = clock_ns() - best->since_ns;
+	}
+	mutex_unlock(&l->wait_lock);
+	return best ? 0 : -ENOENT;
+}
+
+/* Breaks. */
+
+static void flush_dirty(struct inode_dax *d)
+{
+	if (atomic_exchange(&d->dirty, false))
+		dax_writeback_mapping_range(&d->mapping, 0, UINT64_MAX,
+					    DAX_WB_ALL);
+}
+
+/* One break of one file, with its request. */
+struct breaking {
+	struct dax_break brk;
+	struct wait wait;
+	struct inode_dax *d;
+};
+
+static void brk_unlock(struct dax_break *brk) __no_lock_analysis
+{
+	struct breaking *b = brk->ctx;
+
+	rwsem_up_write(&b->d->mapping.invalidate_lock);
+}
+
+static void brk_lock(struct dax_break *brk) __no_lock_analysis
+{
+	struct breaking *b = brk->ctx;
+
+	rwsem_down_write(&b->d->mapping.invalidate_lock, LOCK_INVALIDATE);
+	/* Faults came in meanwhile, and deleting entries forgets marks (H7). */
+	flush_dirty(b->d);
+}
+
+static int brk_busy(struct dax_break *brk, struct address_space *mapping,
+		    struct folio *folio, uint64_t index)
+{
+	struct breaking *b = brk->ctx;
+
+	(void)folio;
+	b->wait.who.ino = mapping->ino;
+	b->wait.who.index = index;
+	if (!b->wait.listed)
+		wait_list(&b->wait);
+	return dax_task_interrupted(&b->wait.task) ? -EINTR : DAX_BREAK_WAIT;
+}
+
+static void breaking_init(struct breaking *b, struct inode *ip, const char *op)
+{
+	b->d = inode_dax(ip);
+	b->brk = (struct dax_break){ .unlock = brk_unlock,
+				     .lock = brk_lock,
+				     .busy = brk_busy,
+				     .ctx = b,
+				     .task = &b->wait.task };
+	wait_init(&b->wait, ip->fs, op);
+}
+
+int layout_begin(struct inode *ip, const char *op) __no_lock_analysis
+{
+	struct breaking b;
+	int ret;
+
+	breaking_init(&b, ip, op);
+	if (!b.d)
+		return 0;
+	brk_lock(&b.brk);
+	ret = dax_break_layout_inode(&b.d->mapping, &b.brk);
+	wait_end(&b.wait);
+	if (ret)
+		brk_unlock(&b.brk);
+	return ret;
+}
+
+void layout_end(struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_up_write(&d->mapping.invalidate_lock);
+}
+
+/*
+ * Flushed before the entries go; what was stored while the pair slept is
+ * flushed here, from the tree, because its marks are gone.
+ */
+static void flush_file(struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+	uint64_t index = 0, end = inode_size(ip) >> BLOCK_SHIFT;
+	struct tree_run run;
+
+	if (!atomic_exchange(&d->dirty, false))
+		return;
+	for (; index <= end; index += run.nr) {
+		if (tree_lookup(ip->fs, inode_data(ip), index, end - index + 1,
+				false, &run))
+			return; /* whoever goes on meets it too */
+		if (run.type == SLOT_DATA)
+			pmem_flush(ip->fs->pm, run.block << BLOCK_SHIFT,
+				   run.nr << BLOCK_SHIFT);
+	}
+	pmem_fence(ip->fs->pm);
+}
+
+static void flush_before_pair(struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	rwsem_down_write(&d->mapping.invalidate_lock, LOCK_INVALIDATE);
+	flush_dirty(d);
+	rwsem_up_write(&d->mapping.invalidate_lock);
+}
+
+int layout_begin_pair(struct inode *a, struct inode *b, const char *op)
+{
+	struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
+	struct breaking brk;
+	int ret;
+
+	if (!da || !db || a == b)
+		return layout_begin(da ? a : b, op);
+	flush_before_pair(a);
+	flush_before_pair(b);
+	breaking_init(&brk, a, op);
+	ret = dax_break_layout_pair(&da->mapping, &db->mapping, &brk.brk);
+	wait_end(&brk.wait);
+	if (!ret) {
+		flush_file(a);
+		flush_file(b);
+	}
+	return ret;
+}
+
+void layout_end_pair(struct inode *a, struct inode *b)
+{
+	struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
+
+	if (da && db && a != b)
+		dax_break_layout_pair_end(&da->mapping, &db->mapping);
+	else
+		layout_end(da ? a : b);
+}
+
+void layout_write(struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_down_write(&d->mapping.invalidate_lock, LOCK_INVALIDATE);
+}
+
+void layout_replace(struct inode *ip, uint64_t pos, uint64_t len)
+{
+	struct inode_dax *d = inode_dax(ip);
+	uint64_t first = pos >> BLOCK_SHIFT;
+	uint64_t last = (pos + len - 1) >> BLOCK_SHIFT;
+
+	if (!d)
+		return;
+	/* An order-9 entry that the range cuts is dirty elsewhere as well. */
+	flush_dirty(d);
+	dax_clear_dirty_range(&d->mapping, first, last);
+	dax_invalidate_range(&d->mapping, first, last);
+}
+
+int layout_wait_idle(struct inode *ip, const char *op)
+{
+	int ret;
+
+	if (!inode_dax(ip))
+		return 0;
+	rwsem_down_write(&ip->rwsem, LOCK_INODE);
+	ret = layout_begin(ip, op);
+	if (!ret)
+		layout_end(ip);
+	rwsem_up_write(&ip->rwsem);
+	return ret;
+}
+
+int layout_sync(struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (!d)
+		return 0;
+	atomic_store(&d->dirty, false);
+	return dax_writeback_mapping_range(&d->mapping, 0, UINT64_MAX,
+					   DAX_WB_ALL);
+}
+
+void layout_stored(struct inode *ip)
+{
+	atomic_store(&inode_dax(ip)->stored_ns, time_now());
+}
+
+void tree_down_read(const struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_down_read(&d->tree_lock, LOCK_TREE);
+}
+
+void tree_up_read(const struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_up_read(&d->tree_lock);
+}
+
+/* Files. */
+
+static uint64_t mapping_size(struct address_space *mapping)
+{
+	return inode_size((const struct inode *)mapping->host);
+}
+
+/* What is committed is durable; what was stored is flushed by writeback. */
+static int mapping_fsync(struct address_space *mapping, uint64_t pos,
+			 uint64_t len)
+{
+	return dax_writeback_mapping_range(mapping, pos, pos + len - 1,
+					   DAX_WB_ALL);
+}
+
+static void mapping_dirty(struct address_space *mapping)
+{
+	const struct inode *ip = mapping->host;
+
+	atomic_store(&inode_dax(ip)->dirty, true);
+}
+
+static const struct dax_mapping_ops mapping_ops = {
+	.size = mapping_size,
+	.fsync = mapping_fsync,
+	.mark_dirty = mapping_dirty,
+};
+
+int layout_attach(struct inode *ip)
+{
+	struct layout *l = ip->fs->layout;
+	struct inode_dax *d;
+	int ret = 0;
+
+	if (!l)
+		return -EOPNOTSUPP;
+	if (inode_dax(ip))
+		return 0;
+	/* Exclusive: whoever reads or writes now does not look at d's locks. */
+	rwsem_down_write(&ip->rwsem, LOCK_INODE);
+	if (inode_dax(ip))
+		goto unlock;
+	d = (struct inode_dax *)calloc(1, sizeof(*d));
+	if (!d) {
+		ret = -ENOMEM;
+		goto unlock;
+	}
+	mapping_init(&d->mapping, l->dev, &mapping_ops, NULL, ip->ino, ip);
+	rwsem_init(&d->tree_lock);
+	atomic_store(&l->used, true);
+	atomic_store_explicit(&ip->dax, d, memory_order_release);
+unlock:
+	rwsem_up_write(&ip->rwsem);
+	return ret;
+}
+
+void layout_detach(struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (!d)
+		return;
+	dax_break_layout_final(&d->mapping);
+	mapping_destroy(&d->mapping);
+	rwsem_destroy(&d->tree_lock);
+	free(d);
+	ip->dax = NULL;
+}
+
+int layout_create(struct foliofs *fs)
+{
+	struct layout *l;
+	int ret;
+
+	if (fs->opt.dax == DAX_NEVER)
+		return 0;
+	l = (struct layout *)calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	ret = dax_device_create(fs->pm, &table_ops, fs, &l->dev);
+	if (ret) {
+		free(l);
+		return ret;
+	}
+	mutex_init(&l->wait_lock, LOCK_LEAF);
+	mutex_init(&l->held_lock, LOCK_HELD);
+	fs->layout = l;
+	return 0;
+}
+
+void layout_destroy(struct foliofs *fs)
+{
+	struct layout *l = fs->layout;
+	struct held *h;
+
+	if (!l)
+		return;
+	while ((h = l->held)) {
+		l->held = h->next;
+		free(h);
+	}
+	dax_device_destroy(l->dev);
+	mutex_destroy(&l->wait_lock);
+	mutex_destroy(&l->held_lock);
+	free(l);
+	fs->layout = NULL;
+}
