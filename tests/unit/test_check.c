@@ -399,6 +399,18 @@ static void xattr_record(void)
 	put32(xattr_block() + sizeof(struct foliofs_xattr_header), 1 << 30);
 }
 
+static void xattr_twice(void)
+{
+	uint64_t node = get(at("dir/attributes") + INODE(xattr));
+	uint64_t first = get(slot_block(node) << BLOCK_SHIFT);
+
+	/* It was user.small, which is as long. */
+	memcpy(image + (slot_block(first) << BLOCK_SHIFT) +
+		       sizeof(struct foliofs_xattr_header) +
+		       sizeof(struct foliofs_xattr),
+	       "user.large", 10);
+}
+
 static void entry_of_free_inode(void)
 {
 	put(entry("dir", "fifo"), 3000);
@@ -588,6 +600,7 @@ static const struct fault faults[] = {
 	FAULT(xattr_level, "is no place for them", "dir/attributes"),
 	FAULT(xattr_magic, "attributes: damaged", "dir/sub"),
 	FAULT(xattr_record, "attributes: damaged", "dir/sub"),
+	FAULT(xattr_twice, "attributes: damaged", "dir/attributes"),
 	FAULT(entry_of_free_inode, "leads to an inode that is not", "dir"),
 	FAULT(entry_of_far_inode, "leads to an inode that is not", "dir"),
 	FAULT(entry_of_root, "leads to the root directory", "dir"),
