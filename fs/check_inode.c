@@ -286,6 +286,8 @@ static void check_xattr(struct one *o)
 	walk_slot(&w, o->off + INODE_XATTR, TREE_ROOT, 0);
 	if (o->ck->pass_errors == errors) {
 		ret = xattr_verify(o->ck->fs, o->ino, slot);
+		if (ret == -ENOMEM && !o->ck->ret)
+			o->ck->ret = err_set(o->ck->err, ret, "out of memory");
 		if (ret != -EUCLEAN)
 			return;
 		fault(o->ck, o->ino, slot_block(slot) << BLOCK_SHIFT,

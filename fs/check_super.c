@@ -15,6 +15,10 @@
 #define FIXED_PART offsetof(struct foliofs_superblock, itable_root)
 #define ROOT_OFF   offsetof(struct foliofs_superblock, itable_root)
 #define STATE_OFF  offsetof(struct foliofs_superblock, state)
+#define MOUNTS_OFF offsetof(struct foliofs_superblock, nr_mounts)
+
+/* As in txn.c: where in the number of a record its mount stands. */
+#define SEQ_SHIFT 40
 
 static uint64_t copy_off(const struct check *ck)
 {
@@ -46,6 +50,47 @@ static void copy_super(struct check *ck, uint64_t to, uint64_t from)
 	ck->result->nr_changes++;
 }
 
+/* A record that is replayed keeps its number; of the others nothing stays. */
+static uint64_t clean_lane(struct check *ck, uint64_t off)
+{
+	struct foliofs_lane rec;
+
+	switch (journal_record(ck->fs, off, &rec)) {
+	case RECORD_WHOLE:
+	case RECORD_STRAY:
+		return le64_to_cpu(rec.seq) >> SEQ_SHIFT;
+	case RECORD_NONE:
+	case RECORD_TORN:
+		break;
+	}
+	pmem_zero(ck->fs->pm, off, FOLIOFS_LANE_SIZE);
+	return 0;
+}
+
+/*
+ * The copy has the nr_mounts of mkfs, and with it numbers would be used again
+ * (fs/FORMAT.md, section 7, says what that can do).  So nr_mounts goes up
+ * to what the lanes have, and of records whose numbers were cleared nothing
+ * stays that a number could bring back.  All this before the superblock is
+ * good: after a crash it happens again.
+ */
+static void take_new_numbers(struct check *ck, uint64_t copy)
+{
+	const struct foliofs_superblock *sb = super_at(ck, copy);
+	uint64_t off = le64_to_cpu(sb->lane_off);
+	uint64_t nr = le64_to_cpu(sb->nr_mounts), used;
+
+	ck->fs->nr_blocks = le64_to_cpu(sb->nr_blocks);
+	ck->fs->data_start = le64_to_cpu(sb->data_start);
+	for (uint32_t i = 0; i < le32_to_cpu(sb->nr_lanes); i++) {
+		used = clean_lane(ck, off + i * FOLIOFS_LANE_SIZE);
+		if (used > nr)
+			nr = used;
+	}
+	pmem_fence(ck->fs->pm);
+	store_word(ck, copy + MOUNTS_OFF, nr);
+}
+
 /* The first superblock is no good: is there one at the device's end? */
 static int try_copy(struct check *ck, int ret)
 {
@@ -64,6 +109,7 @@ static int try_copy(struct check *ck, int ret)
 		return ret;
 	}
 	fault(ck, 0, 0, "superblock: damaged, and its copy is good");
+	take_new_numbers(ck, off);
 	copy_super(ck, 0, off);
 	return 0;
 }

@@ -78,6 +78,9 @@ void foliofs_abandon(struct foliofs *fs);
 const struct foliofs_options *foliofs_options(const struct foliofs *fs);
 struct pmem *foliofs_pmem(struct foliofs *fs);
 
+/* Where whoever handles the requests counts those that sleep. */
+_Atomic(uint64_t) *foliofs_nr_waiting(struct foliofs *fs);
+
 struct foliofs_mkfs {
 	const char *device;
 	uint64_t size;	     /* bytes; 0: what the device has */

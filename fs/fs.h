@@ -407,7 +407,7 @@ struct xattr_init {
 };
 int xattr_build(struct txn *t, const struct xattr_init *init, unsigned int nr,
 		uint64_t *ret_root);
-/* Are the attributes at @root whole?  -EUCLEAN if not.  For the checker. */
+/* Are the attributes at @root whole?  0, -EUCLEAN, -ENOMEM.  For fsck. */
 int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root);
 /* Drop security.capability, if it is there. */
 int xattr_kill_caps(struct txn *t, struct inode *ip) __must_hold(ip->rwsem);

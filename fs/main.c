@@ -155,6 +155,7 @@ static int serve_start(struct daemon *d, struct errmsg *err)
 	const struct pool_options opt = {
 		.nr_seats = d->cl.nr_threads,
 		.max_threads = d->cl.max_threads,
+		.nr_waiting = foliofs_nr_waiting(d->fs),
 	};
 	const struct pool_handler handler = {
 		.dispatch = conn_dispatch,

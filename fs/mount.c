@@ -220,8 +220,8 @@ void mount_detach(struct mount *m, bool alive)
 
 void mount_read_ahead(const struct mount *m, unsigned int kb)
 {
-	char path[80];
-	int fd;
+	char path[80], text[16];
+	int len, fd;
 
 	if (kb == 0)
 		return;
@@ -230,7 +230,11 @@ void mount_read_ahead(const struct mount *m, unsigned int kb)
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd == -1)
 		return;
-	/* Not permitted, or gone again: the mount works as well. */
-	(void)!dprintf(fd, "%u\n", kb);
+	/*
+	 * Not permitted, or gone again: the mount works as well.  No dprintf(),
+	 * which loses its buffer when what it writes to is gone.
+	 */
+	len = snprintf(text, sizeof(text), "%u\n", kb);
+	(void)!write(fd, text, (size_t)len);
 	close(fd);
 }

@@ -275,6 +275,11 @@ const struct foliofs_options *foliofs_options(const struct foliofs *fs)
 	return &fs->opt;
 }
 
+_Atomic(uint64_t) *foliofs_nr_waiting(struct foliofs *fs)
+{
+	return &fs->nr_waiting;
+}
+
 struct pmem *foliofs_pmem(struct foliofs *fs)
 {
 	return fs->pm;

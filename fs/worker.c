@@ -67,6 +67,7 @@ struct pool {
 	unsigned int nr_seats;
 	unsigned int max_threads;
 	uint64_t linger_ns;
+	_Atomic(uint64_t) *tell_waiting; /* or NULL */
 	int over_fd;
 	_Atomic(bool) over; /* nothing more is to be received */
 	_Atomic(unsigned int) nr_asleep;
@@ -187,6 +188,14 @@ static void wake_up(struct pool *pool, struct worker *w) __must_hold(pool->lock)
 	atomic_fetch_sub(&pool->nr_asleep, 1);
 }
 
+static void count_waiting(struct pool *pool, int change) __must_hold(pool->lock)
+{
+	pool->nr_waiting += (unsigned int)change;
+	if (pool->tell_waiting)
+		atomic_store_explicit(pool->tell_waiting, pool->nr_waiting,
+				      memory_order_relaxed);
+}
+
 static void sleep_begin(void *ctx)
 {
 	struct worker *w = ctx;
@@ -195,7 +204,7 @@ static void sleep_begin(void *ctx)
 	if (w->nr_begun++ > 0)
 		return;
 	mutex_lock(&pool->lock);
-	pool->nr_waiting++;
+	count_waiting(pool, 1);
 	if (w->seat >= 0 &&
 	    (pool->nr_awake > 1 || !seat_give_away(pool, w->seat)))
 		fall_asleep(pool, w);
@@ -211,7 +220,7 @@ static void sleep_end(void *ctx)
 	if (--w->nr_begun > 0)
 		return;
 	mutex_lock(&pool->lock);
-	pool->nr_waiting--;
+	count_waiting(pool, -1);
 	if (w->asleep)
 		wake_up(pool, w);
 	mutex_unlock(&pool->lock);
@@ -453,6 +462,7 @@ static void pool_configure(struct pool *pool, const struct pool_options *opt)
 	pool->nr_seats = seats;
 	pool->max_threads = max > seats ? max : seats;
 	pool->linger_ns = (uint64_t)linger * 1000000;
+	pool->tell_waiting = opt->nr_waiting;
 }
 
 int pool_open(struct transport *tr, const struct pool_handler *handler,

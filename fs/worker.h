@@ -43,6 +43,8 @@ struct pool_options {
 	unsigned int nr_seats;	  /* 0: by the number of processors */
 	unsigned int max_threads; /* 0: POOL_MAX_THREADS */
 	unsigned int linger_ms;	  /* of a spare; 0: POOL_LINGER_MS */
+	/* Requests that sleep, kept up to date for others to read; or NULL. */
+	_Atomic(uint64_t) *nr_waiting;
 };
 
 #define POOL_MAX_SEATS	 64u

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
+#include <xxhash.h>
 
 #include "fs/fs.h"
 
@@ -190,6 +191,62 @@ static int record_find(const struct run *run, const char *name,
 	return ret;
 }
 
+/* For sorting: by hash, because names mostly begin alike. */
+struct hashed_name {
+	uint64_t hash;
+	const char *name;
+};
+
+static int by_hash(const void *a, const void *b)
+{
+	const struct hashed_name *x = (const struct hashed_name *)a;
+	const struct hashed_name *y = (const struct hashed_name *)b;
+
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+/* The names of a run whose records are whole. */
+static int names_read(const struct run *run, struct hashed_name *hn, char *buf)
+{
+	struct record rec;
+	int ret;
+
+	for (uint32_t i = 0; (ret = record_next(run, i, &rec)) == 1; i++) {
+		memcpy(buf, rec.name, rec.name_len + 1u);
+		hn[i].hash = XXH3_64bits(rec.name, rec.name_len);
+		hn[i].name = buf;
+		buf += rec.name_len + 1u;
+	}
+	return ret;
+}
+
+/* Sorted, because there can be a hundred thousand in a run that is forged. */
+static int names_verify(const struct run *run)
+{
+	struct hashed_name *hn;
+	char *buf;
+	int ret = -ENOMEM;
+
+	if (run->nr < 2)
+		return 0;
+	/* The names fit: a NUL takes less than a record's header. */
+	hn = calloc(run->nr, sizeof(*hn));
+	buf = malloc(run->len);
+	if (hn && buf)
+		ret = names_read(run, hn, buf);
+	if (!ret) {
+		qsort(hn, run->nr, sizeof(*hn), by_hash);
+		for (uint32_t i = 1; !ret && i < run->nr; i++)
+			if (by_hash(&hn[i - 1], &hn[i]) == 0)
+				ret = run_damaged(run, 0);
+	}
+	free(buf);
+	free(hn);
+	return ret;
+}
+
 int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root)
 {
 	struct inode inode = { .fs = fs, .ino = ino };
@@ -206,7 +263,7 @@ int xattr_verify(struct foliofs *fs, uint64_t ino, uint64_t root)
 	for (uint64_t pos = 0; !ret && pos < run.len; pos += BLOCK_SIZE)
 		if (run_at(&run, pos) == 0)
 			ret = run_damaged(&run, pos);
-	return ret;
+	return ret ? ret : names_verify(&run);
 }
 
 int xattr_get_locked(struct inode *ip, const char *name, void *buf, size_t size)

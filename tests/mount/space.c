@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tests/support/fops.h"
@@ -276,6 +277,66 @@ MTEST(full, of_small_files_can_be_emptied, SMALL, .timeout = 120,
 	fill_with_small_files();
 	/* The second time as many fit, or nearly. */
 	LE(nr * 9 / 10, count_entries("."));
+}
+
+/* Whatever takes space, many times; nothing of it may succeed any more. */
+static void ask_for_more(unsigned int i)
+{
+	static const char long_name[] =
+		"a-target-that-does-not-fit-into-an-inode-and-takes-a-block-"
+		"a-target-that-does-not-fit-into-an-inode-and-takes-a-block-"
+		"a-target-that-does-not-fit-into-an-inode-and-takes-a-block";
+	static char value[8192];
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "theirs/%u", i);
+	FAILS(ENOSPC, symlink(long_name, name));
+	FAILS(ENOSPC, setxattr("theirs/file", "user.a", value, sizeof(value),
+			       XATTR_CREATE));
+	fd = open_ok("theirs/file", O_RDWR);
+	FAILS(ENOSPC, fallocate(fd, 0, i * MIB, 8192));
+	if (pwrite(fd, value, sizeof(value), i * MIB) > 0)
+		FAILS(ENOSPC, fsync(fd));
+	else
+		EQ(errno, ENOSPC);
+	close(fd);
+}
+
+/* What is kept so that space can be given back is for nothing else. */
+MTEST(full, users_do_not_get_the_reserve, SMALL, .not_on = MNT_TMPFS)
+{
+	struct statvfs sv;
+	uint64_t left;
+
+	OK(mkdir("theirs", 0755));
+	OK(chown("theirs", NOBODY, NOBODY));
+	AS_USER(NOBODY)
+	{
+		touch("theirs/file");
+		fill_device("theirs/big");
+	}
+	settle();
+	left = free_bytes();
+	if (on(MNT_FOLIOFS)) {
+		OK(statvfs(".", &sv));
+		EQ(sv.f_bavail, 0);
+		LT(16, sv.f_bfree);
+	}
+	AS_USER(NOBODY)
+	for (unsigned int i = 1; i < 300; i++)
+		ask_for_more(i);
+	settle();
+	LE(left, free_bytes());
+	AS_USER(NOBODY)
+	{
+		OK(rename("theirs/file", "theirs/other"));
+		OK(truncate("theirs/big", 5 * MIB + 1));
+		settle();
+		put("theirs/new", "there is space again");
+		OK(unlink("theirs/big"));
+	}
+	must_hold("theirs/new", "there is space again");
 }
 
 MTEST(full, remounts, SMALL, .needs = MNT_REMOUNT)

@@ -55,6 +55,7 @@ struct foliofs {
 	uint64_t generation;
 	unsigned int nr_interrupted;
 	unsigned int nr_sleeping;
+	_Atomic(uint64_t) nr_waiting;
 	_Atomic(uint32_t) write_flags;
 	_Atomic(uint32_t) setxattr_flags;
 	_Atomic(uint32_t) fattr;
@@ -104,6 +105,11 @@ void foliofs_close(struct foliofs *fs)
 	close(fs->fd);
 	munmap(fs->data, DATA_SIZE);
 	free(fs);
+}
+
+_Atomic(uint64_t) *foliofs_nr_waiting(struct foliofs *fs)
+{
+	return &fs->nr_waiting;
 }
 
 static void fill_stat(struct stat *st, fuse_ino_t ino)
@@ -222,13 +228,15 @@ static void read_info(fuse_req_t req, struct foliofs *fs, off_t off)
 	pthread_mutex_lock(&fs->lock);
 	len = snprintf(text, sizeof(text),
 		       "flags %llx\noffered %llx\nwrite %x\nsetxattr %x\n"
-		       "fattr %x\nxattr %s\ninterrupted %u\nsleeping %u\n",
+		       "fattr %x\nxattr %s\ninterrupted %u\nsleeping %u\n"
+		       "waiting %llu\n",
 		       (unsigned long long)request_current()->conn->flags,
 		       (unsigned long long)request_current()->conn->offered,
 		       atomic_load(&fs->write_flags),
 		       atomic_load(&fs->setxattr_flags),
 		       atomic_load(&fs->fattr), fs->xattr, fs->nr_interrupted,
-		       fs->nr_sleeping);
+		       fs->nr_sleeping,
+		       (unsigned long long)atomic_load(&fs->nr_waiting));
 	pthread_mutex_unlock(&fs->lock);
 	fuse_reply_buf(req, text, off ? 0 : (size_t)len);
 }

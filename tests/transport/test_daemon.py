@@ -560,6 +560,7 @@ class Waiting(DaemonTest):
         before = nr_receivers(self.pid)
         threads, results, fd = self.sleepers(200)
         self.assertEqual(int(self.info()["sleeping"]), 200)
+        self.assertEqual(int(self.info()["waiting"]), 200)
         data = self.open("data")
         for i in range(500):
             os.pwrite(data, b"%04d" % i, 4096 * (i % 100))
@@ -570,6 +571,7 @@ class Waiting(DaemonTest):
             t.join(SECONDS)
         self.assertEqual(results, [b"awake"] * 200)
         until(lambda: nr_receivers(self.pid) == before, "spares stay")
+        self.assertEqual(int(self.info()["waiting"]), 0)
         os.close(data)
         os.close(fd)
 

@@ -399,6 +399,18 @@ static void xattr_record(void)
 	put32(xattr_block() + sizeof(struct foliofs_xattr_header), 1 << 30);
 }
 
+static void xattr_twice(void)
+{
+	uint64_t node = get(at("dir/attributes") + INODE(xattr));
+	uint64_t first = get(slot_block(node) << BLOCK_SHIFT);
+
+	/* It was user.small, which is as long. */
+	memcpy(image + (slot_block(first) << BLOCK_SHIFT) +
+		       sizeof(struct foliofs_xattr_header) +
+		       sizeof(struct foliofs_xattr),
+	       "user.large", 10);
+}
+
 static void entry_of_free_inode(void)
 {
 	put(entry("dir", "fifo"), 3000);
@@ -588,6 +600,7 @@ static const struct fault faults[] = {
 	FAULT(xattr_level, "is no place for them", "dir/attributes"),
 	FAULT(xattr_magic, "attributes: damaged", "dir/sub"),
 	FAULT(xattr_record, "attributes: damaged", "dir/sub"),
+	FAULT(xattr_twice, "attributes: damaged", "dir/attributes"),
 	FAULT(entry_of_free_inode, "leads to an inode that is not", "dir"),
 	FAULT(entry_of_far_inode, "leads to an inode that is not", "dir"),
 	FAULT(entry_of_root, "leads to the root directory", "dir"),
@@ -688,6 +701,46 @@ ParameterizedTest(unsigned int *nr, check, names_and_repairs, .init = setup,
 	cr_expect_gt(res.nr_errors, 0, "%s: not found", f->name);
 	cr_expect_eq(res.nr_left, 0, "%s: left: %s", f->name, reports);
 	must_be_good(f);
+}
+
+/* A record that changes nothing, with this number, in lane @i. */
+static uint64_t put_record(unsigned int i, uint64_t seq)
+{
+	uint64_t off = BLOCK_SIZE + i * FOLIOFS_LANE_SIZE, word = at("small");
+	struct foliofs_lane rec = { .seq = cpu_to_le64(seq),
+				    .nr = cpu_to_le32(1) };
+
+	rec.word[0].off = cpu_to_le64(word);
+	rec.word[0].value = cpu_to_le64(get(word));
+	rec.crc = cpu_to_le32(
+		pmem_crc32c(&rec, offsetof(struct foliofs_lane, word[1])));
+	memcpy(image + off, &rec, sizeof(rec));
+	return off;
+}
+
+/*
+ * The superblock's copy does not know how often the filesystem was mounted:
+ * numbers must not be used again that are, or were, in the lanes.
+ */
+Test(check, copy_of_superblock_takes_new_numbers, .init = setup,
+     .fini = teardown)
+{
+	const uint64_t seq = UINT64_C(1) << 40 | 3;
+	struct check_result res;
+	uint64_t retired;
+
+	retired = put_record(5, seq);
+	put(retired, 0);
+	put_record(2, UINT64_C(9) << 40 | 7);
+	super_wiped();
+	res = check(true, "super_wiped");
+	cr_expect_eq(res.nr_replayed, 1, "%s", reports);
+	cr_expect_gt(get(SB(nr_mounts)), 9);
+
+	/* The number alone does not bring the old record back. */
+	put(retired, seq);
+	res = check(false, "number used again");
+	cr_expect_eq(res.nr_replayed, 0, "%s", reports);
 }
 
 /* A file that was lost comes back with its contents. */

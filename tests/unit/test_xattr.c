@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/acl.h"
@@ -685,6 +686,61 @@ Test(xattr, damage_of_the_root_is_found)
 	}
 	pmem_store64(fs->pm, off, old);
 	expect_text("user.a", "1");
+}
+
+/* What xattr_verify() says of the file's attributes. */
+static int verify(void)
+{
+	return xattr_verify(fs, file->ino, inode_word(file, INODE_XATTR));
+}
+
+Test(xattr, a_name_that_is_there_twice_is_found)
+{
+	/* Header 16, each record 8 and the name and a value of 2. */
+	uint64_t off;
+
+	fs->quiet = true;
+	cr_assert_eq(set("user.a", "11", 0), 0);
+	cr_expect_eq(verify(), 0);
+	cr_assert_eq(set("user.b", "22", 0), 0);
+	cr_assert_eq(set("user.c", "33", 0), 0);
+	cr_expect_eq(verify(), 0);
+	off = run_off() + 16 + 2 * 16 + 8;
+	pmem_write(fs->pm, off, "user.a", 6);
+	cr_expect_eq(verify(), -EUCLEAN);
+	pmem_write(fs->pm, off, "user.A", 6);
+	cr_expect_eq(verify(), 0);
+}
+
+#define MANY 80000
+
+/* As many as a run holds: whoever compares each with each takes minutes. */
+Test(xattr, very_many_names_are_verified)
+{
+	struct xattr_init *init = calloc(MANY, sizeof(*init));
+	char(*name)[16] = calloc(MANY, sizeof(*name));
+	uint64_t root_slot;
+	clock_t start;
+	struct txn t;
+
+	fs->quiet = true;
+	cr_assert(init && name);
+	for (unsigned int i = 0; i < MANY; i++) {
+		(void)snprintf(name[i], sizeof(name[i]), "user.%05u", i);
+		init[i].name = name[i];
+	}
+	txn_begin(fs, &t);
+	cr_assert_eq(xattr_build(&t, init, MANY, &root_slot), 0);
+	inode_set(&t, file, INODE_XATTR, root_slot);
+	cr_assert_eq(txn_commit(&t), 0);
+	start = clock();
+	cr_expect_eq(verify(), 0);
+	cr_expect_lt(clock() - start, 2 * CLOCKS_PER_SEC);
+	/* The second becomes the first; neither is at a block's end. */
+	pmem_write(fs->pm, run_off() + 16 + 24 + 8, name[0], 10);
+	cr_expect_eq(verify(), -EUCLEAN);
+	free(init);
+	free(name);
 }
 
 static uint64_t rnd(uint64_t *state)
