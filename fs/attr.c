@@ -83,10 +83,10 @@ static int set_size(struct txn *t, struct inode *ip, const struct fs_setattr *a,
 	return xattr_kill_caps(t, ip);
 }
 
-static void set_times(struct txn *t, const struct inode *ip,
+static void set_times(struct txn *t, struct inode *ip,
 		      const struct fs_setattr *a)
 {
-	uint64_t now = (uint64_t)time_now();
+	uint64_t now = inode_now(ip);
 
 	if (a->valid & FATTR_ATIME)
 		inode_set(t, ip, INODE_ATIME,
@@ -97,9 +97,9 @@ static void set_times(struct txn *t, const struct inode *ip,
 			  a->valid & FATTR_MTIME_NOW ? now
 						     : (uint64_t)a->mtime);
 	else if (a->valid & FATTR_SIZE)
-		inode_set(t, ip, INODE_MTIME, now);
-	inode_set(t, ip, INODE_CTIME,
-		  a->valid & FATTR_CTIME ? (uint64_t)a->ctime : now);
+		inode_set_time(t, ip, INODE_MTIME, now);
+	inode_set_time(t, ip, INODE_CTIME,
+		       a->valid & FATTR_CTIME ? (uint64_t)a->ctime : now);
 }
 
 static int put_words(struct txn *t, struct inode *ip,

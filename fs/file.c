@@ -152,12 +152,15 @@ void file_accessed(struct inode *ip)
 	if (fs->opt.atime == ATIME_NEVER || atomic_load(&fs->read_only) ||
 	    (inode_flags(ip) & FOLIOFS_FL_NOATIME))
 		return;
-	now = time_now();
+	now = time_coarse(fs);
 	atime = (int64_t)inode_word(ip, INODE_ATIME);
 	if (fs->opt.atime == ATIME_RELATIME &&
 	    atime > (int64_t)inode_word(ip, INODE_MTIME) &&
 	    atime > (int64_t)inode_word(ip, INODE_CTIME) &&
 	    now - atime < RELATIME_NS)
+		return;
+	now = (int64_t)inode_now(ip);
+	if (now == atime)
 		return;
 	/*
 	 * The one store to something reachable without a transaction: a word

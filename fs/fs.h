@@ -57,6 +57,7 @@ struct foliofs {
 	pthread_cond_t space_cond;     /* an inode was taken off media */
 	uint64_t nr_evicted;	       /* ever */
 	_Atomic(uint64_t) unlinked_ns; /* when the last one lost its name */
+	_Atomic(int64_t) time_floor;   /* no new time is below this one */
 	_Atomic(bool) damaged;	       /* something on media was wrong */
 	_Atomic(bool) read_only;
 	bool quiet;		      /* a checker that reports damage itself */
@@ -79,6 +80,7 @@ struct inode {
 	uint64_t goal; /* block after the last one taken, or 0 */
 	_Atomic(unsigned int) nr_open;
 	_Atomic(struct inode_dax *) dax; /* of a file that is mapped, or NULL */
+	_Atomic(bool) seen; /* its times, by a caller of stat; see times.c */
 };
 
 /* Fields of the inode on media, by the word they stand in. */
@@ -138,14 +140,24 @@ static inline uint64_t word_pair(uint32_t low, uint32_t high)
 
 /* Nanoseconds since 1970 now. */
 int64_t time_now(void);
+/* The same, as of the last tick, but not before a time that was given out. */
+int64_t time_coarse(const struct foliofs *fs);
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t clock_ns(void);
 /* The nearest that media can say: 1677 to 2262. */
 int64_t time_clamp(int64_t sec, uint32_t nsec);
 struct timespec time_split(int64_t ns);
 
+/*
+ * times.c: what a change now is to be dated: later than what anybody has seen
+ * of the inode, but no more often than the kernel's clock ticks.
+ */
+uint64_t inode_now(struct inode *ip);
+/* Without a word where that would change nothing. */
+void inode_set_time(struct txn *t, const struct inode *ip, size_t field,
+		    uint64_t ns);
 /* mtime and ctime (or ctime alone) of a transaction, in one call. */
-void inode_touch(struct txn *t, const struct inode *ip, bool mtime);
+void inode_touch(struct txn *t, struct inode *ip, bool mtime);
 
 /* Set mode or nlink, which share a word. */
 void inode_set_mode(struct txn *t, const struct inode *ip, uint32_t mode);

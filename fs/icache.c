@@ -105,6 +105,7 @@ struct inode *inode_alloc(struct foliofs *fs)
 	rwsem_init(&ip->rwsem);
 	atomic_init(&ip->refs, 1);
 	atomic_init(&ip->pages, -1);
+	atomic_init(&ip->seen, true); /* maybe, before it came here */
 	return ip;
 }
 
@@ -392,6 +393,7 @@ void inode_stat(struct inode *ip, struct stat *st)
 	uint64_t owner = inode_word(ip, INODE_OWNER);
 	int64_t pages = 0;
 
+	atomic_store(&ip->seen, true); /* before the times are read */
 	*st = (struct stat){ 0 };
 	st->st_ino = ip->ino;
 	st->st_mode = (uint32_t)mode;
@@ -407,15 +409,6 @@ void inode_stat(struct inode *ip, struct stat *st)
 	st->st_atim = time_split((int64_t)inode_word(ip, INODE_ATIME));
 	st->st_mtim = time_split((int64_t)inode_word(ip, INODE_MTIME));
 	st->st_ctim = time_split((int64_t)inode_word(ip, INODE_CTIME));
-}
-
-void inode_touch(struct txn *t, const struct inode *ip, bool mtime)
-{
-	uint64_t now = (uint64_t)time_now();
-
-	if (mtime)
-		inode_set(t, ip, INODE_MTIME, now);
-	inode_set(t, ip, INODE_CTIME, now);
 }
 
 void inode_set_mode(struct txn *t, const struct inode *ip, uint32_t mode)

@@ -142,9 +142,9 @@ static int build_symlink(struct txn *t, struct making *m, const char *target)
 	return 0;
 }
 
-static void set_times(struct foliofs_inode *di)
+static void set_times(const struct foliofs *fs, struct foliofs_inode *di)
 {
-	le64 now = cpu_to_le64((uint64_t)time_now());
+	le64 now = cpu_to_le64((uint64_t)time_coarse(fs));
 
 	di->atime = now;
 	di->mtime = now;
@@ -187,7 +187,7 @@ static int make_inode(struct txn *t, struct inode *dir, const struct cred *cred,
 		m->di.flags = cpu_to_le32(inode_flags(dir) & FLAGS_INHERITED);
 	if (is_dir)
 		m->di.parent = cpu_to_le64(dir->ino);
-	set_times(&m->di);
+	set_times(fs, &m->di);
 
 	ret = build_acls(t, m);
 	if (!ret && S_ISLNK(want->mode))

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
-#include <time.h>
 
 #include "fs/layout.h"
 
@@ -40,42 +39,6 @@ int fs_damaged(struct foliofs *fs, const char *fmt, ...)
 	fprintf(stderr, "foliofs: %s: damaged: %s\n", fs->opt.device, text);
 	syslog(LOG_ERR, "%s: damaged: %s", fs->opt.device, text);
 	return -EUCLEAN;
-}
-
-int64_t time_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-uint64_t clock_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-int64_t time_clamp(int64_t sec, uint32_t nsec)
-{
-	if (sec >= INT64_MAX / 1000000000)
-		return INT64_MAX;
-	if (sec <= INT64_MIN / 1000000000)
-		return INT64_MIN;
-	return sec * 1000000000 + nsec;
-}
-
-struct timespec time_split(int64_t ns)
-{
-	int64_t sec = ns / 1000000000, rest = ns % 1000000000;
-
-	if (rest < 0) {
-		rest += 1000000000;
-		sec--;
-	}
-	return (struct timespec){ .tv_sec = sec, .tv_nsec = rest };
 }
 
 int super_check(const struct foliofs_superblock *sb, uint64_t dev_blocks,

@@ -481,9 +481,11 @@ int txn_commit(struct txn *t)
 		return ret;
 	}
 	if (t->nr_words == 0) {
+		/* What was overwritten in place is durable all the same. */
 		assert(t->taken.nr == 0 && t->drop.nr == 0);
 		txn_end(t);
-		return 0;
+		pmem_fence(fs->pm);
+		return pmem_fault_take() ? -EIO : 0;
 	}
 
 	mutex_lock(&j->lock);

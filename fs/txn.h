@@ -114,8 +114,9 @@ enum txn_drop {
 int txn_drop(struct txn *t, uint64_t slot, enum txn_drop how);
 
 /*
- * Make it durable.  Fails only with -EIO when a machine check was met on the
- * way, and then nothing has changed: the transaction is aborted.
+ * Make it durable; without any word, what was overwritten.  Fails only with
+ * -EIO when a machine check was met on the way, and then nothing has changed:
+ * the transaction is aborted.
  */
 int txn_commit(struct txn *t);
 void txn_abort(struct txn *t);

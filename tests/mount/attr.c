@@ -633,6 +633,69 @@ MTEST(times, moved_by_changes_of_data)
 	close_ok(fd);
 }
 
+/*
+ * Within one tick of the clock, as often as it is looked at.  Behind a
+ * write-back cache the times of files are the kernel's affair.
+ */
+MTEST(times, of_a_file_move_between_any_two_looks)
+{
+	int fd = pattern_file("f", 4096, 1);
+	struct stat a, b = lstat_of("f");
+
+	for (int i = 0; i < 50 && !variant("cache=writeback"); i++) {
+		a = b;
+		pwrite_ok(fd, "x", 1, (unsigned int)i);
+		pwrite_ok(fd, "y", 1, (unsigned int)i);
+		b = lstat_of("f");
+		CHECK(time_before(a.st_mtim, b.st_mtim) &&
+			      time_before(a.st_ctim, b.st_ctim),
+		      "times stood still at %d", i);
+	}
+	close_ok(fd);
+}
+
+MTEST(times, of_a_directory_move_between_any_two_looks)
+{
+	struct stat a, b;
+
+	OK(mkdir("d", 0755));
+	b = lstat_of("d");
+	for (int i = 0; i < 50; i++) {
+		a = b;
+		if (i % 2)
+			OK(unlink("d/x"));
+		else
+			touch("d/x");
+		b = lstat_of("d");
+		CHECK(time_before(a.st_mtim, b.st_mtim) &&
+			      time_before(a.st_ctim, b.st_ctim),
+		      "times stood still at %d", i);
+	}
+}
+
+/* What changed last has the latest time, whatever was looked at. */
+MTEST(times, order_the_changes_of_directories)
+{
+	struct stat a, b;
+
+	OK(mkdir("a", 0755));
+	OK(mkdir("b", 0755));
+	for (int i = 0; i < 50; i++) {
+		const char *x = i % 2 ? "a/x" : "a/y";
+		const char *y = i % 2 ? "b/x" : "b/y";
+
+		OK(mkdir(x, 0755));
+		a = lstat_of("a");
+		OK(rmdir(x));
+		OK(mkdir(y, 0755));
+		a = lstat_of("a");
+		b = lstat_of("b");
+		CHECK(!time_before(b.st_mtim, a.st_mtim),
+		      "the later change of b is older at %d", i);
+		OK(rmdir(y));
+	}
+}
+
 MTEST(times, o_trunc_of_an_empty_file_moves_them)
 {
 	touch("f");
