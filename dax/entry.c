@@ -164,11 +164,11 @@ int dax_flush_entry(struct address_space *mapping, uint64_t index,
 	if (mapping->mapper)
 		ret = mapping->mapper->wrprotect(mapping, index,
 						 dax_entry_pages(entry));
-	if (ret)
+	if (ret < 0)
 		return ret;
 	pmem_flush(pm, dax_to_pfn(entry) << BLOCK_SHIFT, dax_entry_size(entry));
 	pmem_fence(pm);
-	return 0;
+	return ret;
 }
 
 void dax_warn(struct dax_device *dev, const char *what)

@@ -168,7 +168,8 @@ void dax_drop_locked_entry(struct xa_state *xas, void *entry);
 
 /*
  * Write protect, flush, fence: after this nothing that was stored through
- * mappings of a locked real entry can be lost.
+ * mappings of a locked real entry can be lost.  1: nor could it, but somebody
+ * may go on storing, so the entry stays dirty.
  */
 int dax_flush_entry(struct address_space *mapping, uint64_t index,
 		    const void *entry);

@@ -251,7 +251,7 @@ static int drop_pmd_entry(struct ctx *c)
 
 	ret = dax_flush_entry(c->mapping, dax_entry_first(c->first, c->entry),
 			      c->entry);
-	if (ret)
+	if (ret < 0)
 		return ret;
 	dax_drop_locked_entry(c->xas, c->entry);
 	c->entry = NULL;

@@ -57,6 +57,7 @@ enum lock_rank {
 	LOCK_HELD,	/* blocks that are free but for a pin */
 	LOCK_ALLOC,	/* one arena of free space */
 	LOCK_XA,	/* xa_lock of one mapping */
+	LOCK_SESSION,	/* who maps a file; the clients of a server */
 	LOCK_FOLIO_MAP, /* page tables: a mapper's clients */
 	LOCK_WAIT,	/* wait queues */
 	LOCK_FOLIO,	/* one folio's owner word */

@@ -57,6 +57,8 @@
 
 struct dax_device;
 struct dax_vma;
+struct session_handle;
+struct session_vma;
 
 /* The device. */
 
@@ -165,7 +167,10 @@ struct dax_mapper_ops {
 	void (*unmap)(struct address_space *mapping, uint64_t index,
 		      uint64_t nr);
 
-	/* Make it read-only everywhere, so that the next store faults. */
+	/*
+	 * Make it read-only everywhere, so that the next store faults.  0; 1
+	 * when somebody may go on storing, so that it stays dirty; an errno.
+	 */
 	int (*wrprotect)(struct address_space *mapping, uint64_t index,
 			 uint64_t nr);
 
@@ -202,6 +207,10 @@ struct address_space {
 	unsigned int block_shift;	     /* of the filesystem */
 	bool dax;			     /* false: dax/ leaves it alone */
 	_Atomic(int) wb_err;		     /* first writeback error */
+
+	/* Who maps it from outside; dax/session.h only. */
+	_Atomic(struct session_vma *) session_vmas;
+	_Atomic(struct session_handle *) session_handles;
 };
 
 void mapping_init(struct address_space *mapping, struct dax_device *dev,

@@ -106,7 +106,8 @@ struct session_map {
 
 /*
  * UNMAP, FAULT, PIN and SYNC: pages of a vma.  A FAULT is for page @index; up
- * to @nr pages from there on are welcome.
+ * to @nr pages from there on are welcome.  UNMAP of all of a vma ends it; of a
+ * part, the vma stays, and so does an order-9 translation that is cut.
  */
 struct session_range {
 	struct session_head head;
@@ -143,7 +144,10 @@ struct session_recalled {
 	struct session_head head;
 };
 
-/* Replies.  Those without a body are a bare session_reply. */
+/*
+ * Replies, each of the size of its struct.  Those without a body, and every
+ * one that says an error, are a bare session_reply.
+ */
 struct session_reply {
 	struct session_head head;
 	int32_t error; /* 0 or a negative errno */
@@ -171,7 +175,7 @@ struct session_open_reply {
 	uint32_t reserved;
 };
 
-/* MAP: the vma.  PIN: the pin; only its first @nr_segs are said. */
+/* MAP: the vma.  PIN: the pin. */
 struct session_number_reply {
 	struct session_reply reply;
 	uint64_t number;

@@ -66,8 +66,11 @@ static int flush_one(struct xa_state *xas, struct address_space *mapping,
 	xas_lock(xas);
 	dax_unlock_entry_locked(xas, entry);
 	if (ret) {
-		/* Nothing was flushed for sure: the next sync tries again. */
-		return ret;
+		/*
+		 * Nothing was flushed for sure, or somebody still stores: the
+		 * next sync tries again.
+		 */
+		return ret < 0 ? ret : 0;
 	}
 	xas_load(xas);
 	xas_clear_mark(xas, DAX_MARK_DIRTY);

@@ -377,7 +377,7 @@ struct memfs *memfs_create(void)
 	assert(fs && fd >= 0);
 	ret = ftruncate(fd, (off_t)(MEMFS_PAGES * BLOCK_SIZE));
 	assert(ret == 0);
-	close(fd);
+	fs->fd = fd;
 	ret = pmem_open(path, PMEM_READ_WRITE, PMEM_GRANULARITY_AUTO, &fs->pm,
 			NULL);
 	unlink(path);
@@ -410,6 +410,7 @@ void memfs_destroy(struct memfs *fs)
 	}
 	dax_device_destroy(fs->dev);
 	pmem_close(fs->pm);
+	close(fs->fd);
 	mutex_destroy(&fs->lock);
 	mutex_destroy(&fs->mmu);
 	free(fs->nr_slots);

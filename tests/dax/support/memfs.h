@@ -35,6 +35,7 @@ enum block_state {
 struct memfs {
 	struct pmem *pm;
 	struct dax_device *dev;
+	int fd; /* of the device's file, which has no name any more */
 	struct mutex lock, mmu;
 	uint32_t *nr_slots; /* for each block */
 	unsigned char *state;

@@ -1,0 +1,1051 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * dax/session.c - the session server: sockets, clients, tokens
+ *
+ * The end of a session.  Its socket hangs up, or its process is gone.  If the
+ * process lives and maps the device still, the client is CLIENT_GONE: what it
+ * holds stays held, and nobody waits for it.  /proc/PID/maps is looked at
+ * again and again; the pidfd, which is asked after each look, says whether it
+ * was the same process all the time.
+ */
+#include "dax/session.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "dax/session_i.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* How often those who are gone are looked at, and tokens expire. */
+#define POLL_MS 100
+
+/* Clients that have not said HELLO; one more, and the oldest has to go. */
+#define MAX_NEW 64u
+
+/* What may be queued for a client that does not read. */
+#define MAX_QUEUED (UINT64_C(1) << 20)
+
+/* What an event is about; the rest of its number says which client. */
+enum event_kind {
+	EVENT_LISTEN,
+	EVENT_WAKE,
+	EVENT_SOCKET,
+	EVENT_PROCESS,
+};
+#define EVENT_BITS 2
+
+uint64_t session_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+void session_log(struct session_server *srv, const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	if (!srv->ops->log)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	srv->ops->log(srv->ctx, line);
+}
+
+/* The locks of the lists in struct address_space, by its address. */
+#define NR_FILE_LOCKS 64u
+static struct mutex file_locks[NR_FILE_LOCKS];
+static pthread_once_t file_locks_once = PTHREAD_ONCE_INIT;
+
+static void file_locks_init(void)
+{
+	for (unsigned int i = 0; i < NR_FILE_LOCKS; i++)
+		mutex_init(&file_locks[i], LOCK_SESSION);
+}
+
+struct mutex *session_file_lock(const struct address_space *mapping)
+{
+	uint64_t key = (uintptr_t)mapping;
+
+	pthread_once(&file_locks_once, file_locks_init);
+	key *= UINT64_C(0x9e3779b97f4a7c15);
+	return &file_locks[key >> 58];
+}
+
+/* Clients. */
+
+void client_get(struct session_client *c)
+{
+	atomic_fetch_add(&c->refs, 1);
+}
+
+void client_put(struct session_client *c)
+{
+	if (atomic_fetch_sub(&c->refs, 1) != 1)
+		return;
+	if (c->mail)
+		munmap(c->mail, c->srv->limits.max_handles * sizeof(*c->mail));
+	if (c->mail_fd >= 0)
+		close(c->mail_fd);
+	if (c->pidfd >= 0)
+		close(c->pidfd);
+	free(c->handles);
+	mutex_destroy(&c->lock);
+	free(c);
+}
+
+void client_shut(struct session_client *c)
+{
+	if (c->shut || c->fd < 0)
+		return;
+	c->shut = true;
+	shutdown(c->fd, SHUT_RDWR);
+}
+
+/* The number in its events: which slot, and whose turn it is there. */
+static uint64_t client_event(const struct session_client *c,
+			     enum event_kind kind)
+{
+	return c->number << EVENT_BITS | kind;
+}
+
+static int client_watch(struct session_client *c, int op, int fd,
+			uint32_t events, enum event_kind kind)
+{
+	struct epoll_event ev = {
+		.events = events,
+		.data.u64 = client_event(c, kind),
+	};
+
+	return epoll_ctl(c->srv->epoll_fd, op, fd, &ev) ? -errno : 0;
+}
+
+static void want_out(struct session_client *c, bool want) __must_hold(c->lock)
+{
+	if (c->want_out == want)
+		return;
+	c->want_out = want;
+	client_watch(c, EPOLL_CTL_MOD, c->fd,
+		     EPOLLIN | EPOLLRDHUP | (want ? EPOLLOUT : 0),
+		     EVENT_SOCKET);
+}
+
+/* Sending. */
+
+static int send_now(struct session_client *c, const void *msg, size_t len,
+		    int fd) __must_hold(c->lock)
+{
+	union {
+		struct cmsghdr head;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_len = len };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	memcpy(&iov.iov_base, &msg, sizeof(msg)); /* it is only read */
+	if (fd >= 0) {
+		memset(&control, 0, sizeof(control));
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+		mh.msg_control = &control;
+		mh.msg_controllen = sizeof(control.buf);
+	}
+	if (sendmsg(c->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	return errno == EWOULDBLOCK || errno == ENOBUFS ? -EAGAIN : -errno;
+}
+
+static void queue_msg(struct session_client *c, const void *msg, size_t len,
+		      int fd) __must_hold(c->lock)
+{
+	struct session_out *out = NULL;
+
+	if (c->queued + len <= MAX_QUEUED)
+		out = malloc(sizeof(*out) + len);
+	if (!out) {
+		/* It does not read, or there is no memory. */
+		client_shut(c);
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	out->fd = fd;
+	out->len = len;
+	memcpy(out->data, msg, len);
+	c->queued += len;
+	STAILQ_INSERT_TAIL(&c->out, out, link);
+	want_out(c, true);
+}
+
+void client_send(struct session_client *c, const void *msg, size_t len, int fd)
+{
+	int ret = -EPIPE;
+
+	if (c->fd >= 0 && !c->shut) {
+		ret = -EAGAIN;
+		if (STAILQ_EMPTY(&c->out))
+			ret = send_now(c, msg, len, fd);
+		if (ret == -EAGAIN) {
+			queue_msg(c, msg, len, fd);
+			return;
+		}
+	}
+	/* What cannot be sent is of a session that ends: that is an event. */
+	if (fd >= 0)
+		close(fd);
+}
+
+static void out_pop(struct session_client *c) __must_hold(c->lock)
+{
+	struct session_out *out = STAILQ_FIRST(&c->out);
+
+	STAILQ_REMOVE_HEAD(&c->out, link);
+	c->queued -= out->len;
+	if (out->fd >= 0)
+		close(out->fd);
+	free(out);
+}
+
+void client_flush(struct session_client *c)
+{
+	const struct session_out *out;
+
+	while ((out = STAILQ_FIRST(&c->out))) {
+		if (send_now(c, out->data, out->len, out->fd) == -EAGAIN)
+			return;
+		out_pop(c);
+	}
+	want_out(c, false);
+}
+
+/* What is known of the other side. */
+
+static int peer_pidfd(int fd, pid_t pid)
+{
+	socklen_t len = sizeof(int);
+	int pidfd;
+
+	/* Of the process that connected, whoever has its number now. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0) {
+		fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+		return pidfd;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return pidfd < 0 ? -errno : pidfd;
+}
+
+static bool process_lives(const struct session_client *c)
+{
+	struct pollfd p = { .fd = c->pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 0;
+}
+
+static void read_comm(struct session_client *c)
+{
+	char path[32];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", c->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	n = read(fd, c->comm, sizeof(c->comm) - 1);
+	close(fd);
+	if (n > 0 && c->comm[n - 1] == '\n')
+		c->comm[n - 1] = '\0';
+}
+
+/*
+ * The device and inode of a line of maps, as text; mounts and layers may show
+ * other numbers than stat(2), but the same ones to everybody.
+ */
+static bool maps_id(const char *line, char ret[32])
+{
+	unsigned int skip;
+	char dev[16];
+	unsigned long ino;
+
+	if (sscanf(line, "%*s %*s %*s %15s %lu%n", dev, &ino, &skip) != 2)
+		return false;
+	snprintf(ret, 32, "%s %lu", dev, ino);
+	return ino != 0;
+}
+
+/* How maps shows the device: as it shows our own mapping of it. */
+static int find_device_id(struct session_server *srv)
+{
+	uintptr_t base = (uintptr_t)srv->dev->pm->base;
+	FILE *f = fopen("/proc/self/maps", "re");
+	unsigned long start, end;
+	char line[512];
+	int ret = -ENODEV;
+
+	if (!f)
+		return -errno;
+	while (ret && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2 &&
+		    start <= base && base < end &&
+		    maps_id(line, srv->device_id))
+			ret = 0;
+	fclose(f);
+	return ret;
+}
+
+enum maps {
+	MAPS_EMPTY, /* no memory: not the process, or no longer */
+	MAPS_OTHER,
+	MAPS_DEVICE,
+};
+
+static enum maps read_maps(const struct session_client *c, const char *path)
+{
+	enum maps ret = MAPS_EMPTY;
+	char line[512], id[32];
+	bool whole = true;
+	FILE *f;
+
+	f = fopen(path, "re");
+	if (!f) /* what cannot be known: rather not let go */
+		return errno == ENOENT || errno == ESRCH ? MAPS_EMPTY
+							 : MAPS_DEVICE;
+	while (ret != MAPS_DEVICE && fgets(line, sizeof(line), f)) {
+		ret = MAPS_OTHER;
+		/* A long path comes in pieces: only the first is a line. */
+		if (whole && maps_id(line, id) &&
+		    strcmp(id, c->srv->device_id) == 0)
+			ret = MAPS_DEVICE;
+		whole = strchr(line, '\n');
+	}
+	fclose(f);
+	return ret;
+}
+
+/* The first thread may have ended before the others. */
+static enum maps read_maps_of_threads(const struct session_client *c)
+{
+	enum maps ret = MAPS_EMPTY;
+	const struct dirent *d;
+	char path[300];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", c->pid);
+	dir = opendir(path);
+	while (dir && ret == MAPS_EMPTY && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/maps", c->pid,
+			 d->d_name);
+		ret = read_maps(c, path);
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
+}
+
+static bool process_maps_device(const struct session_client *c)
+{
+	char path[32];
+	enum maps ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", c->pid);
+	ret = read_maps(c, path);
+	if (ret == MAPS_EMPTY)
+		ret = read_maps_of_threads(c);
+	return ret == MAPS_DEVICE;
+}
+
+/* Come. */
+
+static struct session_client *client_alloc(struct session_server *srv, int fd)
+{
+	struct session_client *c = calloc(1, sizeof(*c));
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (!c)
+		return NULL;
+	mutex_init(&c->lock, LOCK_FOLIO_MAP);
+	c->srv = srv;
+	c->fd = fd;
+	c->mail_fd = -1;
+	c->pidfd = -1;
+	atomic_store(&c->refs, 1);
+	for (unsigned int i = 0; i < VMA_BUCKETS; i++)
+		LIST_INIT(&c->vmas[i]);
+	LIST_INIT(&c->pins);
+	TAILQ_INIT(&c->recalls);
+	STAILQ_INIT(&c->out);
+	c->since_ns = session_now();
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0) {
+		c->pid = cred.pid;
+		c->uid = cred.uid;
+		c->gid = cred.gid;
+		c->pidfd = peer_pidfd(fd, cred.pid);
+	}
+	return c;
+}
+
+/* Of one user at most a half, so that nobody keeps the others out. */
+static bool has_room(const struct session_server *srv, uid_t uid)
+	__must_hold(srv->lock)
+{
+	unsigned int max = srv->limits.max_clients, nr = 0;
+
+	if (srv->nr_clients >= max)
+		return false;
+	for (unsigned int i = 0; i < max; i++)
+		if (srv->clients[i] && srv->clients[i]->uid == uid)
+			nr++;
+	return nr < (max + 1) / 2 || uid == srv->owner || uid == 0;
+}
+
+static int client_insert(struct session_client *c)
+{
+	struct session_server *srv = c->srv;
+	unsigned int max = srv->limits.max_clients;
+	int ret = -EMFILE;
+
+	mutex_lock(&srv->lock);
+	if (has_room(srv, c->uid)) {
+		unsigned int i = 0;
+
+		while (srv->clients[i])
+			i++;
+		c->slot = i;
+		c->number = ++srv->next_client * max + i;
+		srv->clients[i] = c;
+		srv->nr_clients++;
+		ret = 0;
+	}
+	mutex_unlock(&srv->lock);
+	return ret;
+}
+
+static void client_remove(struct session_client *c)
+{
+	struct session_server *srv = c->srv;
+
+	mutex_lock(&srv->lock);
+	assert(srv->clients[c->slot] == c);
+	srv->clients[c->slot] = NULL;
+	srv->nr_clients--;
+	mutex_unlock(&srv->lock);
+	client_put(c);
+}
+
+/* With a reference; NULL: it is not there any more. */
+static struct session_client *client_find(struct session_server *srv,
+					  uint64_t number)
+{
+	struct session_client *c;
+
+	mutex_lock(&srv->lock);
+	c = srv->clients[number % srv->limits.max_clients];
+	if (c && c->number == number)
+		client_get(c);
+	else
+		c = NULL;
+	mutex_unlock(&srv->lock);
+	return c;
+}
+
+/* Make room among those who have only connected. */
+static void shut_oldest_new(struct session_server *srv)
+{
+	struct session_client *oldest = NULL, *c;
+	unsigned int nr = 0;
+
+	mutex_lock(&srv->lock);
+	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
+		c = srv->clients[i];
+		if (!c)
+			continue;
+		mutex_lock(&c->lock);
+		if (c->state == CLIENT_NEW) {
+			nr++;
+			if (!oldest || c->since_ns < oldest->since_ns)
+				oldest = c;
+		}
+		mutex_unlock(&c->lock);
+	}
+	if (nr > MAX_NEW || nr > srv->limits.max_clients / 4) {
+		mutex_lock(&oldest->lock);
+		client_shut(oldest);
+		mutex_unlock(&oldest->lock);
+	}
+	mutex_unlock(&srv->lock);
+}
+
+static void refuse(int fd, int error)
+{
+	const struct session_reply r = {
+		.head = { .op = SESSION_REPLY },
+		.error = error,
+	};
+
+	send(fd, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
+}
+
+static void client_accept(struct session_server *srv)
+{
+	struct session_client *c;
+	int fd, ret = -ENOMEM;
+
+	fd = accept4(srv->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		/* No descriptors: do not come back at once for the same. */
+		if (errno == EMFILE || errno == ENFILE)
+			usleep(1000);
+		return;
+	}
+	c = client_alloc(srv, fd);
+	if (c)
+		ret = c->pidfd < 0 ? -ESRCH : client_insert(c);
+	if (ret) {
+		refuse(fd, ret);
+		if (c)
+			client_put(c);
+		return;
+	}
+	read_comm(c);
+	client_watch(c, EPOLL_CTL_ADD, c->pidfd, EPOLLIN, EVENT_PROCESS);
+	client_watch(c, EPOLL_CTL_ADD, c->fd, EPOLLIN | EPOLLRDHUP,
+		     EVENT_SOCKET);
+	shut_oldest_new(srv);
+}
+
+/* Go. */
+
+/* Any vma that is not dead; the vma has a user more. */
+static struct session_vma *any_vma(struct session_client *c)
+{
+	struct session_vma *vma = NULL;
+
+	mutex_lock(&c->lock);
+	for (unsigned int i = 0; !vma && i < VMA_BUCKETS; i++)
+		for (vma = LIST_FIRST(&c->vmas[i]); vma && vma->dead;)
+			vma = LIST_NEXT(vma, link);
+	if (vma)
+		vma->users++;
+	mutex_unlock(&c->lock);
+	return vma;
+}
+
+static struct session_handle *any_handle(struct session_client *c)
+{
+	struct session_handle *h = NULL;
+
+	mutex_lock(&c->lock);
+	for (unsigned int i = 0; !h && i < c->srv->limits.max_handles; i++) {
+		h = c->handles ? c->handles[i] : NULL;
+		if (h)
+			c->handles[i] = NULL;
+	}
+	if (h)
+		c->nr_handles--;
+	mutex_unlock(&c->lock);
+	return h;
+}
+
+/* Nothing of it is left, whatever its process does. */
+static void client_drop(struct session_client *c)
+{
+	struct session_handle *h;
+	struct session_vma *vma;
+
+	while ((vma = any_vma(c))) {
+		session_vma_end(vma);
+		session_vma_put(vma);
+	}
+	session_pins_end(c);
+	while ((h = any_handle(c)))
+		session_handle_put(c, h);
+	mutex_lock(&c->lock);
+	session_recalls_late(c);
+	mutex_unlock(&c->lock);
+	client_remove(c);
+}
+
+/* No more messages.  False: it was so before. */
+static bool client_close(struct session_client *c, enum client_state state)
+{
+	bool changed;
+	int fd;
+
+	mutex_lock(&c->lock);
+	fd = c->fd;
+	changed = c->state < state;
+	if (changed) {
+		c->fd = -1;
+		c->state = state;
+		while (!STAILQ_EMPTY(&c->out))
+			out_pop(c);
+		session_recalls_late(c);
+	}
+	mutex_unlock(&c->lock);
+	if (changed && fd >= 0) {
+		epoll_ctl(c->srv->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		close(fd);
+	}
+	return changed;
+}
+
+static void client_dead(struct session_client *c)
+{
+	if (!client_close(c, CLIENT_DEAD))
+		return;
+	epoll_ctl(c->srv->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
+	client_drop(c);
+}
+
+/* Does the process live, and still map the device? */
+static bool client_holds_on(const struct session_client *c)
+{
+	return process_maps_device(c) && process_lives(c);
+}
+
+static void client_hangup(struct session_client *c)
+{
+	struct session_server *srv = c->srv;
+
+	if (!client_holds_on(c)) {
+		client_dead(c);
+		return;
+	}
+	if (!client_close(c, CLIENT_GONE))
+		return;
+	session_log(srv, "%s[%d] ended its session and maps the device still",
+		    c->comm, c->pid);
+	mutex_lock(&srv->lock);
+	srv->nr_gone++;
+	mutex_unlock(&srv->lock);
+}
+
+/* Look again at one that is gone. */
+static void client_check_gone(struct session_client *c)
+{
+	struct session_server *srv = c->srv;
+	bool gone;
+
+	mutex_lock(&c->lock);
+	gone = c->state == CLIENT_GONE;
+	mutex_unlock(&c->lock);
+	if (!gone || client_holds_on(c))
+		return;
+	mutex_lock(&srv->lock);
+	srv->nr_gone--;
+	mutex_unlock(&srv->lock);
+	client_dead(c);
+}
+
+static void check_gone(struct session_server *srv)
+{
+	struct session_client *c;
+
+	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
+		mutex_lock(&srv->lock);
+		c = srv->clients[i];
+		if (c)
+			client_get(c);
+		mutex_unlock(&srv->lock);
+		if (!c)
+			continue;
+		client_check_gone(c);
+		client_put(c);
+	}
+}
+
+static void process_event(struct session_client *c)
+{
+	enum client_state state;
+
+	mutex_lock(&c->lock);
+	state = c->state;
+	mutex_unlock(&c->lock);
+	if (state == CLIENT_GONE)
+		client_check_gone(c);
+	else if (state != CLIENT_DEAD)
+		client_dead(c);
+}
+
+/* Events. */
+
+static void socket_event(struct session_client *c, uint32_t events)
+{
+	/* As large as no message is, so that a longer one is seen. */
+	unsigned char msg[128] __attribute__((aligned(8)));
+	ssize_t n;
+	int fd;
+
+	mutex_lock(&c->lock);
+	fd = c->fd;
+	if (fd >= 0 && (events & EPOLLOUT))
+		client_flush(c);
+	mutex_unlock(&c->lock);
+	/* Whoever receives is the only one who closes it. */
+	if (fd < 0 || !(events & ~(uint32_t)EPOLLOUT))
+		return;
+	n = recv(fd, msg, sizeof(msg), MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0 && (size_t)n <= sizeof(msg) &&
+	    session_message(c, msg, (size_t)n))
+		return;
+	if (n > 0)
+		session_log(c->srv, "%s[%d] sent what is no message", c->comm,
+			    c->pid);
+	client_hangup(c);
+}
+
+static void expire_tokens(struct session_server *srv)
+{
+	uint64_t now = session_now();
+	struct address_space *mapping;
+
+	for (unsigned int i = 0; i < MAX_TOKENS; i++) {
+		mapping = NULL;
+		mutex_lock(&srv->lock);
+		if (srv->tokens[i].mapping && srv->tokens[i].until_ns <= now) {
+			mapping = srv->tokens[i].mapping;
+			srv->tokens[i].mapping = NULL;
+			srv->nr_tokens--;
+		}
+		mutex_unlock(&srv->lock);
+		if (mapping)
+			srv->ops->put(mapping);
+	}
+}
+
+static int poll_ms(struct session_server *srv)
+{
+	bool needed;
+
+	mutex_lock(&srv->lock);
+	needed = srv->nr_gone > 0 || srv->nr_tokens > 0;
+	mutex_unlock(&srv->lock);
+	return needed ? POLL_MS : -1;
+}
+
+static void poll_all(struct session_server *srv)
+{
+	srv->next_poll_ns = session_now() + UINT64_C(1000000) * POLL_MS;
+	check_gone(srv);
+	expire_tokens(srv);
+}
+
+void session_receive(struct session_server *srv)
+{
+	struct session_client *c;
+	struct epoll_event ev;
+	int n;
+
+	n = epoll_wait(srv->epoll_fd, &ev, 1, poll_ms(srv));
+	if (session_now() >= srv->next_poll_ns)
+		poll_all(srv);
+	if (n <= 0)
+		return;
+	switch ((enum event_kind)(ev.data.u64 % (1u << EVENT_BITS))) {
+	case EVENT_LISTEN:
+		client_accept(srv);
+		return;
+	case EVENT_WAKE:
+		eventfd_read(srv->wake_fd, &(eventfd_t){ 0 });
+		return;
+	case EVENT_SOCKET:
+	case EVENT_PROCESS:
+		break;
+	}
+	c = client_find(srv, ev.data.u64 >> EVENT_BITS);
+	if (!c)
+		return;
+	if (ev.data.u64 % (1u << EVENT_BITS) == EVENT_SOCKET)
+		socket_event(c, ev.events);
+	else
+		process_event(c);
+	client_put(c);
+}
+
+/* Tokens. */
+
+static int token_insert(struct session_server *srv,
+			struct address_space *mapping, bool write,
+			const uint8_t token[SESSION_TOKEN_SIZE])
+{
+	unsigned int i = 0;
+
+	mutex_lock(&srv->lock);
+	while (i < MAX_TOKENS && srv->tokens[i].mapping)
+		i++;
+	if (i < MAX_TOKENS) {
+		srv->tokens[i] = (struct session_token){
+			.mapping = mapping,
+			.write = write,
+			.until_ns = session_now() +
+				    UINT64_C(1000000) * SESSION_TOKEN_MS,
+		};
+		memcpy(srv->tokens[i].token, token, SESSION_TOKEN_SIZE);
+		srv->nr_tokens++;
+	}
+	mutex_unlock(&srv->lock);
+	return i < MAX_TOKENS ? 0 : -EMFILE;
+}
+
+int session_token(struct session_server *srv, struct address_space *mapping,
+		  bool write, uint8_t ret_token[SESSION_TOKEN_SIZE])
+{
+	uint8_t token[SESSION_TOKEN_SIZE];
+	int ret;
+
+	if (getrandom(token, sizeof(token), 0) != sizeof(token))
+		return -EIO;
+	expire_tokens(srv);
+	srv->ops->get(mapping);
+	ret = token_insert(srv, mapping, write, token);
+	if (ret) {
+		srv->ops->put(mapping);
+		return ret;
+	}
+	/* It has to be looked at from time to time now. */
+	eventfd_write(srv->wake_fd, 1);
+	memcpy(ret_token, token, sizeof(token));
+	return 0;
+}
+
+/* In a time that does not depend on how much of it is right. */
+static bool token_equal(const uint8_t *a, const uint8_t *b)
+{
+	uint8_t diff = 0;
+
+	for (unsigned int i = 0; i < SESSION_TOKEN_SIZE; i++)
+		diff |= a[i] ^ b[i];
+	return diff == 0;
+}
+
+struct address_space *session_token_take(struct session_server *srv,
+					 const uint8_t *token, bool *ret_write)
+{
+	struct address_space *mapping = NULL;
+	uint64_t now = session_now();
+
+	mutex_lock(&srv->lock);
+	for (unsigned int i = 0; i < MAX_TOKENS; i++) {
+		struct session_token *t = &srv->tokens[i];
+
+		if (!t->mapping || t->until_ns <= now ||
+		    !token_equal(t->token, token))
+			continue;
+		mapping = t->mapping;
+		*ret_write = t->write;
+		t->mapping = NULL;
+		srv->nr_tokens--;
+		break;
+	}
+	mutex_unlock(&srv->lock);
+	return mapping;
+}
+
+/* Servers. */
+
+static int open_socket(struct session_server *srv, const char *path)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(sun.sun_path, path);
+	strcpy(srv->path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	unlink(path);
+	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) ||
+	    chmod(path, 0666) || listen(fd, 128)) {
+		int ret = -errno;
+
+		close(fd);
+		return ret;
+	}
+	srv->listen_fd = fd;
+	return 0;
+}
+
+static int open_events(struct session_server *srv)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	srv->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	srv->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (srv->epoll_fd < 0 || srv->wake_fd < 0)
+		return -errno;
+	ev.data.u64 = EVENT_LISTEN;
+	if (epoll_ctl(srv->epoll_fd, EPOLL_CTL_ADD, srv->listen_fd, &ev))
+		return -errno;
+	ev.data.u64 = EVENT_WAKE;
+	if (epoll_ctl(srv->epoll_fd, EPOLL_CTL_ADD, srv->wake_fd, &ev))
+		return -errno;
+	return 0;
+}
+
+static void set_default(unsigned int *limit, unsigned int value)
+{
+	if (*limit == 0)
+		*limit = value;
+}
+
+static void set_limits(struct session_limits *l)
+{
+	set_default(&l->max_clients, 1024);
+	set_default(&l->max_handles, 1024);
+	set_default(&l->max_vmas, 16384);
+	set_default(&l->max_pins, 4096);
+	set_default(&l->max_pinned, 1u << 18);
+	set_default(&l->max_tables, 1u << 16);
+	set_default(&l->max_busy, 512);
+	set_default(&l->max_sleeps, 1024);
+}
+
+static void server_free(struct session_server *srv)
+{
+	if (srv->listen_fd >= 0) {
+		close(srv->listen_fd);
+		unlink(srv->path);
+	}
+	if (srv->wake_fd >= 0)
+		close(srv->wake_fd);
+	if (srv->epoll_fd >= 0)
+		close(srv->epoll_fd);
+	mutex_destroy(&srv->lock);
+	free(srv->clients);
+	free(srv);
+}
+
+static int server_open(struct session_server *srv, const char *path)
+{
+	int ret;
+
+	srv->clients = calloc(srv->limits.max_clients, sizeof(*srv->clients));
+	if (!srv->clients)
+		return -ENOMEM;
+	ret = find_device_id(srv);
+	if (!ret)
+		ret = open_socket(srv, path);
+	if (!ret)
+		ret = open_events(srv);
+	return ret;
+}
+
+int session_server_create(struct dax_device *dev, const struct session_ops *ops,
+			  void *ctx, const struct session_options *opt,
+			  struct session_server **ret_srv)
+{
+	struct session_server *srv;
+	int ret;
+
+	if (dev->folios->nr_pages >> (64 - PTE_PFN_SHIFT))
+		return -EFBIG;
+	srv = calloc(1, sizeof(*srv));
+	if (!srv)
+		return -ENOMEM;
+	mutex_init(&srv->lock, LOCK_SESSION);
+	srv->listen_fd = srv->epoll_fd = srv->wake_fd = -1;
+	srv->dev = dev;
+	srv->ops = ops;
+	srv->ctx = ctx;
+	srv->owner = opt->owner;
+	srv->limits = opt->limits;
+	set_limits(&srv->limits);
+	session_set_recall_ms(srv, opt->recall_ms ? opt->recall_ms
+						  : SESSION_RECALL_MS);
+	ret = server_open(srv, opt->path);
+	if (!ret)
+		ret = session_pool_start(srv, srv->limits.max_sleeps);
+	if (ret) {
+		server_free(srv);
+		return ret;
+	}
+	*ret_srv = srv;
+	return 0;
+}
+
+void session_server_destroy(struct session_server *srv)
+{
+	struct session_client *c;
+
+	if (!srv)
+		return;
+	atomic_store(&srv->over, true);
+	session_pool_quiet(srv);
+	/* First what they hold: a request may sleep until that is gone. */
+	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
+		mutex_lock(&srv->lock);
+		c = srv->clients[i];
+		if (c)
+			client_get(c);
+		mutex_unlock(&srv->lock);
+		if (!c)
+			continue;
+		client_dead(c);
+		client_put(c);
+	}
+	session_pool_stop(srv);
+	for (unsigned int i = 0; i < MAX_TOKENS; i++)
+		if (srv->tokens[i].mapping)
+			srv->ops->put(srv->tokens[i].mapping);
+	server_free(srv);
+}
+
+const char *session_server_path(const struct session_server *srv)
+{
+	return srv->path;
+}
+
+void session_set_recall_ms(struct session_server *srv, unsigned int ms)
+{
+	atomic_store(&srv->recall_ms, ms);
+}
+
+void session_server_stat(struct session_server *srv, struct session_stat *ret)
+{
+	*ret = (struct session_stat){
+		.nr_faults = atomic_load(&srv->nr_faults),
+		.nr_recalls = atomic_load(&srv->nr_recalls),
+		.nr_late = atomic_load(&srv->nr_late),
+	};
+	mutex_lock(&srv->lock);
+	ret->nr_clients = srv->nr_clients;
+	ret->nr_gone = srv->nr_gone;
+	ret->nr_tokens = srv->nr_tokens;
+	mutex_unlock(&srv->lock);
+	mutex_lock(&srv->pool.lock);
+	ret->nr_threads = srv->pool.nr_threads;
+	ret->nr_sleeping = srv->pool.nr_sleeping;
+	mutex_unlock(&srv->pool.lock);
+}
