@@ -251,13 +251,22 @@ struct session_waits_reply {
 };
 
 /*
+ * What the daemon vouches for, until it takes the flag away.  It does so
+ * before the truth changes; none of them is always right.
+ */
+#define SESSION_MAIL_SIZE  UINT64_C(1) /* .size is the file's size */
+#define SESSION_MAIL_CLEAN UINT64_C(2) /* no other client stores to it */
+
+/*
  * One for each handle, a cache line of its own.  The client adds to nr_stores
  * after it stored without a fault (a pwrite through a warm mapping); the
  * daemon looks when somebody asks for the file's times or closes the handle.
  */
 struct session_mailbox {
-	_Atomic(uint64_t) nr_stores;
-	uint64_t reserved[7];
+	_Atomic(uint64_t) nr_stores; /* written by the client */
+	_Atomic(uint64_t) size;	     /* of the file, bytes; by the daemon */
+	_Atomic(uint64_t) flags;     /* SESSION_MAIL_; by the daemon */
+	uint64_t reserved[5];
 };
 
 #define SESSION_MAX_PACKET sizeof(struct session_holds_reply)

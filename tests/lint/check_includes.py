@@ -13,12 +13,13 @@ import sys
 # Folder: what it may include of ours, folders with a slash or single files.
 LAYERS = {
     "dax": {"dax/"},
+    "dax/lib": {"dax/lib/", "dax/media.h", "dax/proto.h"},
     "alloc": {"alloc/", "dax/err.h", "dax/lock.h", "dax/media.h",
               "dax/pmem.h"},
     "fs": {"fs/", "alloc/", "dax/"},
     "tools": {"tools/", "fs/check.h", "fs/foliofs.h", "fs/fs.h",
               "fs/fs_format.h", "fs/ioctl.h", "alloc/alloc.h", "dax/err.h",
-              "dax/media.h", "dax/pmem.h"},
+              "dax/media.h"},
     "tests": {"tests/", "tools/", "fs/", "alloc/", "dax/"},
 }
 
@@ -38,7 +39,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
 
 def sources(root):
     for layer in LAYERS:
-        for folder, _, names in os.walk(os.path.join(root, layer)):
+        for folder, below, names in os.walk(os.path.join(root, layer)):
+            below[:] = [b for b in below if os.path.relpath(
+                os.path.join(folder, b), root) not in LAYERS]
             for name in sorted(names):
                 if name.endswith((".c", ".h")):
                     path = os.path.join(folder, name)
