@@ -627,6 +627,8 @@ int pager_map(struct foliofs_file *file, uint64_t index, size_t len, int prot,
 	struct vma *vma;
 	int ret;
 
+	if (atomic_load(&file->link->lost))
+		return -ENOTCONN;
 	if (fixed) {
 		ret = pager_unmap(addr, addr + len);
 		if (ret)

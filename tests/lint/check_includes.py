@@ -19,7 +19,7 @@ LAYERS = {
     "fs": {"fs/", "alloc/", "dax/"},
     "tools": {"tools/", "fs/check.h", "fs/foliofs.h", "fs/fs.h",
               "fs/fs_format.h", "fs/ioctl.h", "alloc/alloc.h", "dax/err.h",
-              "dax/media.h"},
+              "dax/media.h", "dax/pmem.h"},
     "tests": {"tests/", "tools/", "fs/", "alloc/", "dax/"},
 }
 
