@@ -995,6 +995,11 @@ int session_server_create(struct dax_device *dev, const struct session_ops *ops,
 	return 0;
 }
 
+void session_server_stop(struct session_server *srv)
+{
+	atomic_store(&srv->stopped, true);
+}
+
 void session_server_destroy(struct session_server *srv)
 {
 	struct session_client *c;

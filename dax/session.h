@@ -119,6 +119,19 @@ void session_set_recall_ms(struct session_server *srv, unsigned int ms);
 int session_token(struct session_server *srv, struct address_space *mapping,
 		  bool write, uint8_t ret_token[SESSION_TOKEN_SIZE]);
 
+/*
+ * Use a token up: the file it is for, with the token's reference, or NULL.
+ * For calls that name a file by a token instead of a descriptor.
+ */
+struct address_space *session_token_take(struct session_server *srv,
+					 const uint8_t *token, bool *ret_write);
+
+/*
+ * From now on nobody gets anything new (-ESHUTDOWN): no file, vma, page or
+ * pin.  What is held stays until it is recalled or given back.
+ */
+void session_server_stop(struct session_server *srv);
+
 /* For address_space.mapper. */
 extern const struct dax_mapper_ops session_mapper;
 

@@ -189,6 +189,7 @@ struct session_server {
 	int listen_fd, epoll_fd, wake_fd;
 	_Atomic(unsigned int) recall_ms;
 	_Atomic(bool) over;
+	_Atomic(bool) stopped; /* nothing new for anybody */
 	_Atomic(uint64_t) nr_faults, nr_recalls, nr_late;
 	struct session_pool pool;
 	uint64_t next_poll_ns; /* of whoever receives */
@@ -220,10 +221,6 @@ struct mutex *session_file_lock(const struct address_space *mapping);
 
 /* Receive and handle one event; called by whoever has the role. */
 void session_receive(struct session_server *srv);
-
-/* The file that a token is for, with the token's reference, or NULL. */
-struct address_space *session_token_take(struct session_server *srv,
-					 const uint8_t *token, bool *ret_write);
 
 /* session_pool.c */
 int session_pool_start(struct session_server *srv, unsigned int max_threads);

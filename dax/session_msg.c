@@ -312,8 +312,12 @@ static bool msg_open(struct session_client *c, const void *msg)
 	int ret = -EACCES;
 
 	mapping = session_token_take(c->srv, m->token, &write);
-	if (mapping)
+	if (mapping && !mapping->dax) {
+		c->srv->ops->put(mapping);
+		ret = -EOPNOTSUPP;
+	} else if (mapping) {
 		ret = open_file(c, m->head.id, mapping, write);
+	}
 	if (ret)
 		reply(c, m->head.id, ret);
 	return true;
@@ -740,6 +744,13 @@ static const struct {
 	[SESSION_RECALLED] = { sizeof(struct session_recalled), msg_recalled },
 };
 
+/* Does a client have more than before, if this succeeds? */
+static bool gives(uint32_t op)
+{
+	return op == SESSION_OPEN || op == SESSION_MAP || op == SESSION_FAULT ||
+	       op == SESSION_PIN;
+}
+
 bool session_message(struct session_client *c, const void *msg, size_t len)
 {
 	const struct session_head *head = msg;
@@ -756,6 +767,10 @@ bool session_message(struct session_client *c, const void *msg, size_t len)
 	mutex_unlock(&c->lock);
 	if (shut)
 		return false;
+	if (gives(head->op) && atomic_load(&c->srv->stopped)) {
+		reply(c, head->id, -ESHUTDOWN);
+		return true;
+	}
 	if (state == CLIENT_NEW && head->op != SESSION_HELLO) {
 		reply(c, head->id, -EPROTO);
 		return true;

@@ -44,6 +44,14 @@ enum foliofs_dax {
 	DAX_NEVER,  /* none does, and fsync(2) has nothing to do */
 };
 
+/* Who may map the device; -o dax_users=. */
+#define DAX_USERS_MAX 32u
+struct dax_users {
+	bool all;
+	unsigned int nr;
+	uint32_t uid[DAX_USERS_MAX];
+};
+
 struct foliofs_options {
 	const char *device;
 	bool read_only;

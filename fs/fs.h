@@ -44,8 +44,9 @@ struct foliofs {
 	struct journal *journal;
 	struct itable *itable;
 	struct icache *icache;
-	struct layout *layout;		 /* NULL with dax=never */
+	struct layout *layout;		 /* files that are mapped */
 	struct session_server *sessions; /* NULL where nobody can map */
+	struct dax_users dax_users;	 /* who may, besides root */
 	struct mutex rename_lock;
 	struct inode *root; /* the kernel never looks it up: ours to hold */
 	uint64_t nr_blocks;
@@ -195,6 +196,11 @@ static inline void inode_put(struct inode *ip)
 	inode_put_many(ip, 1);
 }
 uint64_t icache_nr(const struct foliofs *fs);
+/*
+ * An inode that is in DRAM, with a reference, and *pos moved on; NULL at the
+ * end.  What comes and goes meanwhile may be missed.
+ */
+struct inode *icache_next(struct foliofs *fs, uint64_t *pos);
 void inode_stat(struct inode *ip, struct stat *ret);
 int inode_pages(struct inode *ip, int64_t *ret_pages);
 

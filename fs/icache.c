@@ -358,6 +358,28 @@ void icache_destroy(struct foliofs *fs)
 	fs->icache = NULL;
 }
 
+/* The position is a bucket and, below it, how many of it were answered. */
+struct inode *icache_next(struct foliofs *fs, uint64_t *pos)
+{
+	struct icache *ic = fs->icache;
+	struct inode *ip = NULL;
+
+	for (uint64_t b = *pos >> 16; !ip && b <= ic->mask; b++) {
+		struct shard *shard = shard_of(ic, b);
+		uint64_t skip = *pos >> 16 == b ? *pos & 0xffff : 0;
+
+		mutex_lock(&shard->lock);
+		ip = ic->bucket[b];
+		for (uint64_t i = 0; ip && i < skip; i++)
+			ip = ip->next;
+		if (ip)
+			atomic_fetch_add(&ip->refs, 1);
+		mutex_unlock(&shard->lock);
+		*pos = b << 16 | (skip + 1);
+	}
+	return ip;
+}
+
 uint64_t icache_nr(const struct foliofs *fs)
 {
 	return atomic_load_explicit(&fs->icache->nr, memory_order_relaxed);

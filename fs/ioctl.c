@@ -8,6 +8,8 @@
 #include "fs/ioctl.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -61,6 +63,36 @@ static void put_bad(const struct foliofs *fs, struct foliofs_ioc_status *ret)
 		ret->bad_off[i] = bad[i].off;
 		ret->bad_size = (uint32_t)bad[i].len;
 	}
+}
+
+static_assert(sizeof(struct foliofs_ioc_map) < 1 << 14, "the same");
+
+int ioctl_map(struct inode *ip, struct foliofs_ioc_map *map)
+{
+	struct file_extent *ext;
+	unsigned int nr;
+	int ret;
+
+	if (!S_ISREG(inode_mode(ip)))
+		return -EINVAL;
+	ext = (struct file_extent *)malloc(FOLIOFS_MAP_EXTENTS * sizeof(*ext));
+	if (!ext)
+		return -ENOMEM;
+	ret = file_map(ip, map->pos, FOLIOFS_MAP_EXTENTS, ext, &nr);
+	map->nr = nr;
+	for (unsigned int i = 0; i < nr; i++) {
+		map->extent[i] = (struct foliofs_ioc_extent){
+			.pos = ext[i].pos, .off = ext[i].off, .len = ext[i].len
+		};
+		map->extent[i].flags =
+			(ext[i].unwritten ? FOLIOFS_EXTENT_UNWRITTEN : 0) |
+			(ext[i].shared ? FOLIOFS_EXTENT_SHARED : 0) |
+			(ext[i].chunk ? FOLIOFS_EXTENT_CHUNK : 0) |
+			(ext[i].behind ? FOLIOFS_EXTENT_BEHIND : 0);
+		map->pos = ext[i].pos + ext[i].len;
+	}
+	free(ext);
+	return ret;
 }
 
 int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret)

@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 
 struct foliofs;
+struct inode;
 
 #define FOLIOFS_STATUS_VERSION 1
 #define FOLIOFS_STATUS_KINDS   16
@@ -75,7 +76,40 @@ struct foliofs_ioc_status {
 
 #define FOLIOFS_IOC_STATUS _IOR('f', 200, struct foliofs_ioc_status)
 
+/* FOLIOFS_IOC_MAP: what is on media of a file, as FIEMAP would say it. */
+#define FOLIOFS_EXTENT_UNWRITTEN UINT32_C(1)
+#define FOLIOFS_EXTENT_SHARED	 UINT32_C(2)
+#define FOLIOFS_EXTENT_CHUNK	 UINT32_C(4) /* of a 2 MiB slot: order 9 */
+#define FOLIOFS_EXTENT_BEHIND	 UINT32_C(8) /* behind the end of the file */
+#define FOLIOFS_MAP_EXTENTS	 500	     /* the kernel passes 16 KiB */
+
+struct foliofs_ioc_extent {
+	uint64_t pos; /* bytes of the file */
+	uint64_t off; /* bytes of the device */
+	uint64_t len;
+	uint32_t flags; /* FOLIOFS_EXTENT_ */
+	uint32_t reserved;
+};
+
+struct foliofs_ioc_map {
+	uint64_t pos; /* in: where to begin, bytes; out: where to go on */
+	uint32_t nr;  /* out: extents; less than FOLIOFS_MAP_EXTENTS: all */
+	uint32_t reserved;
+	struct foliofs_ioc_extent extent[FOLIOFS_MAP_EXTENTS];
+};
+
+/* FOLIOFS_IOC_UNSHARE: blocks of its own for a range, as
+ * fallocate(FALLOC_FL_UNSHARE_RANGE), which FUSE does not pass on. */
+struct foliofs_ioc_range {
+	uint64_t pos; /* bytes */
+	uint64_t len;
+};
+
+#define FOLIOFS_IOC_MAP	    _IOWR('f', 205, struct foliofs_ioc_map)
+#define FOLIOFS_IOC_UNSHARE _IOW('f', 206, struct foliofs_ioc_range)
+
 /* For ops.c, which answers the call.  0 or a negative errno. */
 int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret);
+int ioctl_map(struct inode *ip, struct foliofs_ioc_map *map);
 
 #endif

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dax/session.h"
+#include "fs/direct.h"
+
 /* A request that sleeps on a busy folio. */
 struct wait {
 	struct wait *next;
@@ -92,7 +95,7 @@ void layout_free(struct foliofs *fs, uint64_t block, unsigned int order)
 	struct layout *l = fs->layout;
 	struct held *h;
 
-	if (!l || !atomic_load(&l->used)) {
+	if (!l || !atomic_load_explicit(&l->used, memory_order_relaxed)) {
 		alloc_free(fs->al, block, order);
 		return;
 	}
@@ -476,8 +479,6 @@ int layout_attach(struct inode *ip)
 	struct inode_dax *d;
 	int ret = 0;
 
-	if (!l)
-		return -EOPNOTSUPP;
 	if (inode_dax(ip))
 		return 0;
 	/* Exclusive: whoever reads or writes now does not look at d's locks. */
@@ -489,7 +490,9 @@ int layout_attach(struct inode *ip)
 		ret = -ENOMEM;
 		goto unlock;
 	}
-	mapping_init(&d->mapping, l->dev, &mapping_ops, NULL, ip->ino, ip);
+	mapping_init(&d->mapping, l->dev, &mapping_ops, &session_mapper,
+		     ip->ino, ip);
+	d->mapping.dax = direct_file(ip);
 	rwsem_init(&d->tree_lock);
 	atomic_store(&l->used, true);
 	atomic_store_explicit(&ip->dax, d, memory_order_release);
@@ -511,13 +514,50 @@ void layout_detach(struct inode *ip)
 	ip->dax = NULL;
 }
 
+struct dax_device *layout_device(const struct foliofs *fs)
+{
+	return fs->layout->dev;
+}
+
+/* Another inode at or behind bucket *pos that is mapped, with a reference. */
+static struct inode *next_mapped(struct foliofs *fs, uint64_t *pos)
+{
+	struct inode *ip;
+
+	while ((ip = icache_next(fs, pos)) && !inode_dax(ip))
+		inode_put(ip);
+	return ip;
+}
+
+void layout_break_all(struct foliofs *fs, void (*say)(const char *line))
+{
+	struct inode *ip;
+	uint64_t pos = 0;
+	char line[120];
+
+	if (!atomic_load(&fs->layout->used))
+		return;
+	while ((ip = next_mapped(fs, &pos))) {
+		struct address_space *mapping = &inode_dax(ip)->mapping;
+
+		if (say && dax_layout_busy_page_range(mapping, 0,
+						      DAX_LAYOUT_END, NULL)) {
+			snprintf(line, sizeof(line),
+				 "inode %ju is pinned: waiting for whoever "
+				 "holds it",
+				 (uintmax_t)ip->ino);
+			say(line);
+		}
+		dax_break_layout_final(mapping);
+		inode_put(ip);
+	}
+}
+
 int layout_create(struct foliofs *fs)
 {
 	struct layout *l;
 	int ret;
 
-	if (fs->opt.dax == DAX_NEVER)
-		return 0;
 	l = (struct layout *)calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;

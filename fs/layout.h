@@ -43,9 +43,14 @@ static inline struct inode_dax *inode_dax(const struct inode *ip)
 	return atomic_load_explicit(&ip->dax, memory_order_acquire);
 }
 
-/* Of a mounted filesystem, unless dax=never.  0 or -ENOMEM. */
+/* Of a filesystem that is open.  0 or -ENOMEM. */
 int layout_create(struct foliofs *fs);
 void layout_destroy(struct foliofs *fs);
+
+struct dax_device *layout_device(const struct foliofs *fs);
+
+/* Unmount: break the layouts of all files, and wait for all pins. */
+void layout_break_all(struct foliofs *fs, void (*say)(const char *line));
 
 /* This file is going to be mapped: 0 or -ENOMEM.  Takes i_rwsem. */
 int layout_attach(struct inode *ip);

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "fs/conn.h"
+#include "fs/direct.h"
 #include "fs/foliofs.h"
 #include "fs/mount.h"
 #include "fs/ops.h"
@@ -163,6 +164,7 @@ static int serve_start(struct daemon *d, struct errmsg *err)
 		.ctx = &d->conn,
 	};
 	int fd = fuse_session_fd(d->se);
+	struct errmsg nodirect = { "" };
 	int ret;
 
 	ret = transport_dev_open(fd, &d->tr);
@@ -175,6 +177,9 @@ static int serve_start(struct daemon *d, struct errmsg *err)
 	d->conn.deny_others = d->cl.allow_root;
 	d->conn.interrupted = ops_interrupted;
 	conn_raw_ops(&d->conn, foliofs_raw_ops, foliofs_nr_raw_ops);
+	/* Files can be used without. */
+	if (direct_open(d->fs, &d->cl.dax_users, &nodirect))
+		say(nodirect.text);
 	ret = pool_open(d->tr, &handler, &opt, &d->pool);
 	if (ret)
 		return err_set(err, ret,
@@ -252,6 +257,11 @@ static void session_close(struct fuse_session *se)
 	fuse_session_destroy(se);
 }
 
+static void say_notice(const char *line)
+{
+	fuse_log(FUSE_LOG_NOTICE, "foliofs: %s\n", line);
+}
+
 /*
  * End everything, in whatever state it is.  If a request does not end, the
  * process has to, with the device as a crash would leave it.
@@ -270,6 +280,8 @@ static int daemon_stop(struct daemon *d)
 			 "next mount recovers\n");
 		_exit(EXIT_FAILURE);
 	}
+	if (d->fs)
+		direct_close(d->fs, say_notice);
 	if (d->conn.se)
 		conn_destroy(&d->conn);
 	transport_close(d->tr);

@@ -14,11 +14,13 @@
 #define FUSE_USE_VERSION 314
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "fs/direct.h"
 #include "fs/fsflags.h"
 #include "fs/ioctl.h"
 #include "fs/layout.h"
@@ -76,12 +78,18 @@ static void end_err(fuse_req_t req, struct inode *ip, int ret)
 		inode_put(ip);
 }
 
+/* Programs that map a file change its times without the kernel. */
+static double attr_timeout(const struct inode *ip)
+{
+	return direct_file(ip) ? 0 : TIMEOUT_S;
+}
+
 static void fill_entry(struct inode *ip, struct fuse_entry_param *e)
 {
 	*e = (struct fuse_entry_param){
 		.ino = ip->ino,
 		.generation = (uint32_t)inode_word(ip, INODE_GENFLAGS),
-		.attr_timeout = TIMEOUT_S,
+		.attr_timeout = attr_timeout(ip),
 		.entry_timeout = TIMEOUT_S,
 	};
 	inode_stat(ip, &e->attr);
@@ -319,7 +327,7 @@ static void reply_attr(fuse_req_t req, struct inode *ip, int ret)
 	if (ret)
 		fuse_reply_err(req, -ret);
 	else
-		fuse_reply_attr(req, &st, TIMEOUT_S);
+		fuse_reply_attr(req, &st, attr_timeout(ip));
 	inode_put(ip);
 }
 
@@ -397,11 +405,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 static bool direct(const struct inode *ip)
 {
-	const struct foliofs_options *opt = &ip->fs->opt;
-
-	if (opt->cache == CACHE_NONE || opt->dax == DAX_ALWAYS)
-		return true;
-	return opt->dax == DAX_INODE && (inode_flags(ip) & FOLIOFS_FL_DAX);
+	return ip->fs->opt.cache == CACHE_NONE || direct_file(ip);
 }
 
 static void set_open(struct inode *ip, struct fuse_file_info *fi)
@@ -409,6 +413,7 @@ static void set_open(struct inode *ip, struct fuse_file_info *fi)
 	fi->direct_io = direct(ip);
 	fi->keep_cache = !fi->direct_io;
 	fi->noflush = 1;
+	fi->fh = open_mode(fi->flags);
 	atomic_fetch_add(&ip->nr_open, 1);
 }
 
@@ -957,22 +962,121 @@ static void ioctl_set(fuse_req_t req, struct inode *ip, unsigned int cmd,
 	reply_ioctl(req, ip, NULL, 0, 0);
 }
 
+static int ioctl_clone(struct inode *ip, unsigned int mode,
+		       const struct foliofs_ioc_clonerange *a,
+		       unsigned int flags)
+{
+	struct space_retry retry = { 0 };
+	int ret;
+
+	do
+		ret = direct_clone(ip, mode, a->token, a->src_offset,
+				   a->dest_offset, a->src_length, flags);
+	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
+	return ret;
+}
+
+/* Clones of a whole file leave nothing behind its end. */
+static int ioctl_clone_all(struct inode *ip, unsigned int mode,
+			   const uint8_t *token, unsigned int flags)
+{
+	struct foliofs_ioc_clonerange all = { .src_length = 0 };
+
+	memcpy(all.token, token, sizeof(all.token));
+	return ioctl_clone(ip, mode, &all, flags);
+}
+
+static int ioctl_unshare(struct inode *ip, unsigned int mode,
+			 const struct foliofs_ioc_range *a, unsigned int flags)
+{
+	struct space_retry retry = { 0 };
+	int ret;
+
+	if (!(mode & OPEN_WRITE))
+		return -EBADF;
+	do
+		ret = file_fallocate(
+			ip, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE,
+			a->pos, a->len, flags);
+	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
+	return ret;
+}
+
+/* What the calls of a program that maps, or shares, pass in and get back. */
+union direct_arg {
+	struct foliofs_ioc_token token;
+	struct foliofs_ioc_clone clone;
+	struct foliofs_ioc_clonerange range;
+	struct foliofs_ioc_deduperange dedupe;
+	struct foliofs_ioc_map map;
+	struct foliofs_ioc_range unshare;
+};
+
+static int ioctl_direct(struct inode *ip, unsigned int cmd, unsigned int mode,
+			unsigned int flags, union direct_arg *arg)
+{
+	switch (cmd) {
+	case FOLIOFS_IOC_TOKEN:
+		return direct_token(ip, mode, &arg->token);
+	case FOLIOFS_IOC_CLONE:
+		return ioctl_clone_all(ip, mode, arg->clone.token, flags);
+	case FOLIOFS_IOC_CLONERANGE:
+		return ioctl_clone(ip, mode, &arg->range, flags);
+	case FOLIOFS_IOC_DEDUPERANGE:
+		return direct_dedupe(ip, mode, &arg->dedupe);
+	case FOLIOFS_IOC_MAP:
+		return ioctl_map(ip, &arg->map);
+	case FOLIOFS_IOC_UNSHARE:
+		return ioctl_unshare(ip, mode, &arg->unshare, flags);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static bool is_direct(unsigned int cmd)
+{
+	switch (cmd) {
+	case FOLIOFS_IOC_TOKEN:
+	case FOLIOFS_IOC_CLONE:
+	case FOLIOFS_IOC_CLONERANGE:
+	case FOLIOFS_IOC_DEDUPERANGE:
+	case FOLIOFS_IOC_MAP:
+	case FOLIOFS_IOC_UNSHARE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,
 		     void *arg, struct fuse_file_info *fi, unsigned int flags,
 		     const void *in, size_t in_len, size_t out_room)
 {
 	struct inode *ip = begin(req, ino);
+	union direct_arg d;
+	size_t size = _IOC_SIZE(cmd);
+	int ret;
 
 	(void)arg;
-	(void)fi;
 	if (!ip)
 		return;
-	if (flags & FUSE_IOCTL_COMPAT)
+	if (flags & FUSE_IOCTL_COMPAT) {
 		end_err(req, ip, -ENOSYS);
-	else if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR)
+	} else if (is_direct(cmd)) {
+		memset(&d, 0, sizeof(d));
+		memcpy(&d, in, in_len < size ? in_len : size);
+		ret = checked(ioctl_direct(ip, cmd, (unsigned int)fi->fh,
+					   caller_flags(req), &d));
+		if (ret)
+			end_err(req, ip, ret);
+		else
+			reply_ioctl(req, ip, &d, cmd & IOC_OUT ? size : 0,
+				    out_room);
+	} else if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) {
 		ioctl_set(req, ip, cmd, in, in_len);
-	else
+	} else {
 		ioctl_get(req, ip, cmd, out_room);
+	}
 }
 
 const struct fuse_lowlevel_ops foliofs_ops = {
@@ -1084,11 +1188,13 @@ static void raw_tmpfile(struct conn *conn, const struct request *rq,
 		inode_put(dir);
 		return;
 	}
+	fi.flags = (int)in->flags;
 	set_open(ip, &fi);
+	out.open.fh = fi.fh;
 	out.entry.nodeid = ip->ino;
 	out.entry.generation = (uint32_t)inode_word(ip, INODE_GENFLAGS);
 	out.entry.entry_valid = (uint64_t)TIMEOUT_S;
-	out.entry.attr_valid = (uint64_t)TIMEOUT_S;
+	out.entry.attr_valid = (uint64_t)attr_timeout(ip);
 	fill_attr(ip, &out.entry.attr);
 	out.open.open_flags = FOPEN_NOFLUSH | (fi.direct_io ? FOPEN_DIRECT_IO
 							    : FOPEN_KEEP_CACHE);
@@ -1146,10 +1252,11 @@ static void raw_statx(struct conn *conn, const struct request *rq,
 	struct foliofs *fs = (struct foliofs *)userdata;
 	struct inode *ip =
 		raw_begin(conn, rq, fs, sizeof(struct conn_statx_in));
-	struct conn_statx_out out = { .attr_valid = (uint64_t)TIMEOUT_S };
+	struct conn_statx_out out = { .attr_valid = 0 };
 
 	if (!ip)
 		return;
+	out.attr_valid = (uint64_t)attr_timeout(ip);
 	fill_statx(ip, &out.stat);
 	if (checked(0))
 		conn_reply_err(conn, rq->in->unique, -EIO);

@@ -13,6 +13,7 @@
 #include <fuse_opt.h>
 #include <getopt.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -205,7 +206,52 @@ static int add_mount_opt(struct cmdline *cl, const char *opt)
 	return fuse_opt_add_opt_escaped(&cl->mount_opts, opt) ? -ENOMEM : 0;
 }
 
-static int parse_one(struct cmdline *cl, struct chosen *ch, const char *opt,
+/* A name or a number. */
+static bool find_user(const char *text, uint32_t *ret)
+{
+	const struct passwd *pw = getpwnam(text);
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (pw)
+		*ret = pw->pw_uid;
+	else if (*text >= '0' && *text <= '9' && !*end && !errno &&
+		 value < UINT32_MAX)
+		*ret = (uint32_t)value;
+	else
+		return false;
+	return true;
+}
+
+/* dax_users=NAME:NAME, or all. */
+static int parse_users(struct dax_users *users, char *list, struct errmsg *err)
+{
+	char *save = NULL;
+
+	for (char *name = strtok_r(list, ":", &save); name;
+	     name = strtok_r(NULL, ":", &save)) {
+		if (strcmp(name, "all") == 0) {
+			users->all = true;
+			continue;
+		}
+		if (users->nr == DAX_USERS_MAX)
+			return err_set(err, -EINVAL,
+				       "option dax_users: more than %u: "
+				       "use dax_users=all",
+				       DAX_USERS_MAX);
+		if (!find_user(name, &users->uid[users->nr]))
+			return err_set(err, -EINVAL,
+				       "option dax_users: no user '%s': give "
+				       "names or numbers with ':' between",
+				       name);
+		users->nr++;
+	}
+	return 0;
+}
+
+static int parse_one(struct cmdline *cl, struct chosen *ch, char *opt,
 		     struct errmsg *err)
 {
 	int ret;
@@ -215,6 +261,8 @@ static int parse_one(struct cmdline *cl, struct chosen *ch, const char *opt,
 	ret = choose_number(ch, opt, err);
 	if (ret)
 		return ret < 0 ? ret : 0;
+	if (strncmp(opt, "dax_users=", 10) == 0)
+		return parse_users(&cl->dax_users, opt + 10, err);
 	if (in_table(passed, NR(passed), opt)) {
 		ch->has_fsname |= strncmp(opt, "fsname=", 7) == 0;
 		return add_mount_opt(cl, opt);
@@ -292,6 +340,8 @@ static void copy_chosen(struct cmdline *cl, const struct chosen *ch)
 	cl->fs.atime = (enum foliofs_atime)ch->atime;
 	cl->fs.granularity = (enum pmem_granularity)ch->granularity;
 	cl->allow_root = ch->allow_root != 0;
+	if (cl->dax_users.nr < DAX_USERS_MAX)
+		cl->dax_users.uid[cl->dax_users.nr++] = getuid();
 	cl->debug |= ch->debug != 0;
 	cl->foreground |= cl->debug;
 	cl->nr_threads = ch->threads;
@@ -441,6 +491,7 @@ void cmdline_help(FILE *to)
 	      "writes\n"
 	      "                          too, nothing (default: through)\n"
 	      "  -o dax=inode|always|never\n"
+	      "  -o dax_users=NAME:NAME|all  who may map the device\n"
 	      "                          which files bypass the kernel's "
 	      "cache\n"
 	      "                          and may be mapped (default: inode)\n"

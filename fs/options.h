@@ -33,8 +33,9 @@ struct cmdline {
 	bool fake;   /* mount -f: try everything but the mount */
 	bool sloppy; /* mount -s: unknown options are no error */
 	bool allow_root;
-	unsigned int nr_threads;  /* that receive; 0: by processors */
-	unsigned int max_threads; /* in all; 0: the default */
+	struct dax_users dax_users; /* the user who mounts is one */
+	unsigned int nr_threads;    /* that receive; 0: by processors */
+	unsigned int max_threads;   /* in all; 0: the default */
 	unsigned int read_ahead_kb;
 };
 

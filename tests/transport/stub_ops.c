@@ -27,6 +27,7 @@
 
 #include "dax/lock.h"
 #include "fs/foliofs.h"
+#include "fs/direct.h"
 #include "fs/ops.h"
 
 #define DATA_SIZE (1u << 20)
@@ -364,4 +365,19 @@ bool ops_interrupted(void *fs, uint64_t unique)
 	(void)fs;
 	(void)unique;
 	return false;
+}
+
+int direct_open(struct foliofs *fs, const struct dax_users *users,
+		struct errmsg *err)
+{
+	(void)fs;
+	(void)users;
+	(void)err;
+	return 0;
+}
+
+void direct_close(struct foliofs *fs, void (*say)(const char *line))
+{
+	(void)fs;
+	(void)say;
 }
