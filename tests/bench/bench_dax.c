@@ -199,23 +199,23 @@ static void shuffle(uint64_t *idx, uint64_t nr)
 }
 
 /* Indices in order, all of them. */
-static void dense(uint64_t *idx)
+static void dense(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i++)
+	for (uint64_t i = 0; i < nr; i++)
 		idx[i] = i;
 }
 
 /* The same in any order, as faults come. */
-static void dense_random(uint64_t *idx)
+static void dense_random(uint64_t *idx, uint64_t nr)
 {
-	dense(idx);
-	shuffle(idx, NR_INDEX);
+	dense(idx, nr);
+	shuffle(idx, nr);
 }
 
 /* Runs of 16 pages (64 KiB) anywhere in 4 TiB. */
-static void sparse_runs(uint64_t *idx)
+static void sparse_runs(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i += 16) {
+	for (uint64_t i = 0; i < nr; i += 16) {
 		uint64_t start = (rnd() & ((UINT64_C(1) << 30) - 1)) & ~15u;
 
 		start = (start & ~(UINT64_C(0xffff) << 8)) |
@@ -226,22 +226,23 @@ static void sparse_runs(uint64_t *idx)
 }
 
 /* Single pages, one in each 2 MiB. */
-static void sparse_pages(uint64_t *idx)
+static void sparse_pages(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i++)
+	for (uint64_t i = 0; i < nr; i++)
 		idx[i] = i * 512 + (i * 7 & 511);
-	shuffle(idx, NR_INDEX);
+	shuffle(idx, nr);
 }
 
 static const struct pattern {
 	const char *name;
-	void (*fill)(uint64_t *idx);
+	void (*fill)(uint64_t *idx, uint64_t nr);
 } patterns[] = {
 	{ "dense, in order", dense },
 	{ "dense, shuffled", dense_random },
 	{ "runs of 16 in 4 TiB", sparse_runs },
 	{ "one in each 2 MiB", sparse_pages },
 };
+#define NR_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
 static void best(uint64_t *of, uint64_t t)
 {
@@ -254,7 +255,7 @@ static void bench_pattern(const struct pattern *p, uint64_t *idx)
 	uint64_t t[NR_RIVALS][3] = { 0 };
 	static const char *const ops[] = { "insert", "lookup", "erase" };
 
-	p->fill(idx);
+	p->fill(idx, NR_INDEX);
 	for (int try = 0; try < NR_TRIES; try++) {
 		for (size_t r = 0; r < NR_RIVALS; r++) {
 			uint64_t t0 = now(), t1, t2, sum;
@@ -288,7 +289,7 @@ static void bench_index(void)
 
 	rcu_register_thread();
 	xa_init(&xa, NULL);
-	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
+	for (size_t i = 0; i < NR_PATTERNS; i++)
 		bench_pattern(&patterns[i], idx);
 	xa_destroy(&xa);
 	rcu_unregister_thread();
@@ -559,22 +560,23 @@ static void bench_share(void)
  */
 
 static uint64_t *count_idx;
+static const struct rival *count_rival;
 static struct bench count_bench;
 
 static void stage_insert(uint64_t nr)
 {
-	xa_insert_all(count_idx, nr);
+	count_rival->insert(count_idx, nr);
 }
 
 static void stage_lookup(uint64_t nr)
 {
-	if (!xa_lookup_all(count_idx, nr))
+	if (!count_rival->lookup(count_idx, nr))
 		abort();
 }
 
 static void stage_erase(uint64_t nr)
 {
-	xa_erase_all(count_idx, nr);
+	count_rival->erase(count_idx, nr);
 }
 
 static void stage_fault(uint64_t nr)
@@ -597,9 +599,9 @@ static const struct {
 	const char *name;
 	void (*run)(uint64_t nr);
 } stages[] = {
-	{ "index insert", stage_insert },
-	{ "index lookup", stage_lookup },
-	{ "index erase", stage_erase },
+	{ "insert", stage_insert },
+	{ "lookup", stage_lookup },
+	{ "erase", stage_erase },
 	{ "fault of a new page", stage_fault },
 	{ "unmap", stage_unmap },
 	{ "fault of a page with entry", stage_fault },
@@ -608,14 +610,23 @@ static const struct {
 };
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
 
-static int count(uint64_t nr, uint64_t nr_stages)
+static const struct rival *rival_by_name(const char *name)
+{
+	for (size_t i = 0; i < NR_RIVALS; i++)
+		if (strcmp(rivals[i].name, name) == 0)
+			return &rivals[i];
+	abort();
+}
+
+static int count(const char *name, uint64_t pattern, uint64_t nr,
+		 uint64_t nr_stages)
 {
 	struct pmem *pm;
 	struct dax_device *dev = open_device(&pm);
 
-	count_idx = malloc(NR * sizeof(*count_idx));
-	for (uint64_t i = 0; i < NR; i++)
-		count_idx[i] = i;
+	count_idx = malloc(NR_INDEX * sizeof(*count_idx));
+	count_rival = rival_by_name(name);
+	patterns[pattern % NR_PATTERNS].fill(count_idx, nr);
 	xa_init(&xa, NULL);
 	bench_open(&count_bench, pm, dev, 1, 1);
 	for (uint64_t i = 0; i < nr_stages && i < NR_STAGES; i++)
@@ -634,9 +645,10 @@ static bool wants(int argc, char **argv, const char *part)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "count") == 0)
-		return count(strtoull(argv[2], NULL, 0),
-			     strtoull(argv[3], NULL, 0));
+	if (argc == 6 && strcmp(argv[1], "count") == 0)
+		return count(argv[2], strtoull(argv[3], NULL, 0),
+			     strtoull(argv[4], NULL, 0),
+			     strtoull(argv[5], NULL, 0));
 	if (wants(argc, argv, "index"))
 		bench_index();
 	if (wants(argc, argv, "fault"))
