@@ -2,7 +2,8 @@
 /*
  * dax/xarray.h - an array of values with very large indices
  *
- * A radix tree of nodes with 64 slots each.  The words:
+ * A radix tree of nodes with 64 slots each, in which a subtree of few entries
+ * is one list of them.  The words:
  *
  * entry      what a caller stores: a value (xa_mk_value()) or an aligned
  *            pointer.  NULL is no entry.
@@ -60,16 +61,25 @@ enum xa_mark {
 };
 
 /*
- * A small node has room for a few slots, which are those of its used bits in
- * order; it is made wide when it needs more.  So a lone entry far from all
- * others costs little.
+ * Three ways to keep what is below a slot, so that entries far from all others
+ * cost little.  A small node has room for a few slots, which are those of its
+ * used bits in order; it is made wide when it needs more.  A list stands for a
+ * whole subtree with few entries: it has no slots but places, each with the
+ * low bits of an index and the entry there.
  */
+enum xa_kind {
+	XA_WIDE,  /* slot i is slots[i] */
+	XA_SMALL, /* at most XA_SMALL_SLOTS */
+	XA_LIST,  /* @size keys, then @size entries */
+};
 #define XA_SMALL_SLOTS 4u
 
 struct xa_node {
 	uint8_t shift;	/* bits of the index below this node's slots */
 	uint8_t offset; /* slot of this node in its parent */
-	bool wide;	/* slot i is slots[i] */
+	uint8_t kind;	/* enum xa_kind */
+	uint8_t size;	/* places of a list */
+	bool roomy;	/* has the memory for any kind */
 	struct xa_node *parent;
 	uint64_t used;		      /* slots that are not NULL */
 	uint64_t marks[XA_MAX_MARKS]; /* first slots of entries, and nodes */
@@ -95,7 +105,7 @@ struct xa_state {
 	uint64_t last;	      /* of the range that a store covers */
 	struct xa_node *node; /* or one of the XAS_ values */
 	uint64_t base;	      /* first index of @node */
-	unsigned int offset;  /* slot in @node */
+	unsigned int offset;  /* slot or place in @node; XA_SLOTS up: none */
 	unsigned int order;
 	struct xa_node *spare; /* nodes that xas_nomem() got, by parent */
 	unsigned int nr_spare;

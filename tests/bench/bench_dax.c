@@ -3,7 +3,8 @@
  * tests/bench/bench_dax.c - what the DAX core costs
  *
  * The index against structures of the distribution that know the same
- * operations: JudyL (a radix tree of 256-way nodes) and liburcu's hash table.
+ * operations: JudyL (a radix tree of 256-way nodes), GLib's GTree (a balanced
+ * binary tree) and liburcu's hash table.
  * Every structure gets the same indices in the same order in the same run, so
  * the ratio is what to read; it is time of ours over time of theirs, and below
  * 1 is faster.  The rest has nothing to be compared with and is given as
@@ -14,6 +15,7 @@
 #include <Judy.h>
 #include <assert.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +30,7 @@
 
 #define NR	 (UINT64_C(1) << 20)
 #define NR_INDEX (NR / 4)
-#define NR_TRIES 3
+#define NR_TRIES 5
 
 static uint64_t now(void)
 {
@@ -38,6 +40,12 @@ static uint64_t now(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+static void best(uint64_t *of, uint64_t t)
+{
+	if (!*of || t < *of)
+		*of = t;
+}
+
 /* Part one: the index. */
 
 struct rival {
@@ -45,6 +53,7 @@ struct rival {
 	void (*insert)(const uint64_t *idx, uint64_t nr);
 	uint64_t (*lookup)(const uint64_t *idx, uint64_t nr);
 	void (*erase)(const uint64_t *idx, uint64_t nr);
+	bool once; /* too slow for more */
 };
 
 static struct xarray xa;
@@ -171,10 +180,44 @@ static void hash_erase_all(const uint64_t *idx, uint64_t nr)
 	cds_lfht_destroy(hash, NULL);
 }
 
+static GTree *gtree;
+
+static gint gtree_compare(gconstpointer a, gconstpointer b, gpointer ctx)
+{
+	uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
+
+	(void)ctx;
+	return (x > y) - (x < y);
+}
+
+static void gtree_insert_all(const uint64_t *idx, uint64_t nr)
+{
+	gtree = g_tree_new_full(gtree_compare, NULL, NULL, NULL);
+	for (uint64_t i = 0; i < nr; i++)
+		g_tree_insert(gtree, (gpointer)idx[i], (gpointer)(idx[i] + 1));
+}
+
+static uint64_t gtree_lookup_all(const uint64_t *idx, uint64_t nr)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < nr; i++)
+		sum += (uintptr_t)g_tree_lookup(gtree, (gpointer)idx[i]);
+	return sum;
+}
+
+static void gtree_erase_all(const uint64_t *idx, uint64_t nr)
+{
+	for (uint64_t i = 0; i < nr; i++)
+		g_tree_remove(gtree, (gpointer)idx[i]);
+	g_tree_destroy(gtree);
+}
+
 static const struct rival rivals[] = {
-	{ "xarray", xa_insert_all, xa_lookup_all, xa_erase_all },
-	{ "JudyL", judy_insert_all, judy_lookup_all, judy_erase_all },
-	{ "lfht", hash_insert_all, hash_lookup_all, hash_erase_all },
+	{ "xarray", xa_insert_all, xa_lookup_all, xa_erase_all, false },
+	{ "JudyL", judy_insert_all, judy_lookup_all, judy_erase_all, false },
+	{ "GTree", gtree_insert_all, gtree_lookup_all, gtree_erase_all, false },
+	{ "lfht", hash_insert_all, hash_lookup_all, hash_erase_all, true },
 };
 #define NR_RIVALS (sizeof(rivals) / sizeof(rivals[0]))
 
@@ -199,23 +242,23 @@ static void shuffle(uint64_t *idx, uint64_t nr)
 }
 
 /* Indices in order, all of them. */
-static void dense(uint64_t *idx)
+static void dense(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i++)
+	for (uint64_t i = 0; i < nr; i++)
 		idx[i] = i;
 }
 
 /* The same in any order, as faults come. */
-static void dense_random(uint64_t *idx)
+static void dense_random(uint64_t *idx, uint64_t nr)
 {
-	dense(idx);
-	shuffle(idx, NR_INDEX);
+	dense(idx, nr);
+	shuffle(idx, nr);
 }
 
 /* Runs of 16 pages (64 KiB) anywhere in 4 TiB. */
-static void sparse_runs(uint64_t *idx)
+static void sparse_runs(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i += 16) {
+	for (uint64_t i = 0; i < nr; i += 16) {
 		uint64_t start = (rnd() & ((UINT64_C(1) << 30) - 1)) & ~15u;
 
 		start = (start & ~(UINT64_C(0xffff) << 8)) |
@@ -226,27 +269,49 @@ static void sparse_runs(uint64_t *idx)
 }
 
 /* Single pages, one in each 2 MiB. */
-static void sparse_pages(uint64_t *idx)
+static void sparse_pages(uint64_t *idx, uint64_t nr)
 {
-	for (uint64_t i = 0; i < NR_INDEX; i++)
+	for (uint64_t i = 0; i < nr; i++)
 		idx[i] = i * 512 + (i * 7 & 511);
-	shuffle(idx, NR_INDEX);
+	shuffle(idx, nr);
 }
 
 static const struct pattern {
 	const char *name;
-	void (*fill)(uint64_t *idx);
+	void (*fill)(uint64_t *idx, uint64_t nr);
 } patterns[] = {
 	{ "dense, in order", dense },
 	{ "dense, shuffled", dense_random },
 	{ "runs of 16 in 4 TiB", sparse_runs },
 	{ "one in each 2 MiB", sparse_pages },
 };
+#define NR_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
-static void best(uint64_t *of, uint64_t t)
+/* Of this thread: who else uses the machine is not to be counted. */
+static uint64_t cpu(void)
 {
-	if (!*of || t < *of)
-		*of = t;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void try_rival(const struct rival *r, const uint64_t *idx,
+		      uint64_t times[3])
+{
+	uint64_t t[4], sum;
+
+	t[0] = cpu();
+	r->insert(idx, NR_INDEX);
+	t[1] = cpu();
+	sum = r->lookup(idx, NR_INDEX);
+	t[2] = cpu();
+	r->erase(idx, NR_INDEX);
+	t[3] = cpu();
+	for (int i = 0; i < 3; i++)
+		best(&times[i], t[i + 1] - t[i]);
+	assert(sum);
+	(void)sum;
 }
 
 static void bench_pattern(const struct pattern *p, uint64_t *idx)
@@ -254,27 +319,16 @@ static void bench_pattern(const struct pattern *p, uint64_t *idx)
 	uint64_t t[NR_RIVALS][3] = { 0 };
 	static const char *const ops[] = { "insert", "lookup", "erase" };
 
-	p->fill(idx);
-	for (int try = 0; try < NR_TRIES; try++) {
-		for (size_t r = 0; r < NR_RIVALS; r++) {
-			uint64_t t0 = now(), t1, t2, sum;
-
-			rivals[r].insert(idx, NR_INDEX);
-			t1 = now();
-			sum = rivals[r].lookup(idx, NR_INDEX);
-			t2 = now();
-			rivals[r].erase(idx, NR_INDEX);
-			best(&t[r][0], t1 - t0);
-			best(&t[r][1], t2 - t1);
-			best(&t[r][2], now() - t2);
-			assert(sum);
-		}
-	}
+	p->fill(idx, NR_INDEX);
+	for (int try = 0; try < NR_TRIES; try++)
+		for (size_t r = 0; r < NR_RIVALS; r++)
+			if (try == 0 || !rivals[r].once)
+				try_rival(&rivals[r], idx, t[r]);
 	for (int op = 0; op < 3; op++) {
-		printf("%-20s %-6s xarray %6.1f ns", p->name, ops[op],
+		printf("%-20s %-6s %6.1f ns;", p->name, ops[op],
 		       (double)t[0][op] / (double)NR_INDEX);
 		for (size_t r = 1; r < NR_RIVALS; r++)
-			printf("   %s %6.1f ns, ratio %.2f", rivals[r].name,
+			printf("  %s %7.1f, ratio %.2f", rivals[r].name,
 			       (double)t[r][op] / (double)NR_INDEX,
 			       (double)t[0][op] / (double)t[r][op]);
 		putchar('\n');
@@ -288,7 +342,7 @@ static void bench_index(void)
 
 	rcu_register_thread();
 	xa_init(&xa, NULL);
-	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
+	for (size_t i = 0; i < NR_PATTERNS; i++)
 		bench_pattern(&patterns[i], idx);
 	xa_destroy(&xa);
 	rcu_unregister_thread();
@@ -462,35 +516,57 @@ static void report(const char *what, uint64_t ns)
 	fflush(stdout);
 }
 
+enum fault_part {
+	FAULT_ONE,
+	UNMAP,
+	BREAK_IDLE,
+	FAULT_TWO,
+	BREAK_MAPPED,
+	NR_FAULT_PARTS,
+};
+
+static void lap(uint64_t *of, uint64_t *t)
+{
+	uint64_t t1 = now();
+
+	best(of, t1 - *t);
+	*t = t1;
+}
+
 static void bench_faults(void)
 {
+	static const char *const names[] = {
+		"fault of 1,048,576 pages, one thread",
+		"unmapping them",
+		"break of a file with so many idle entries",
+		"fault of 1,048,576 pages, two threads",
+		"break of a file with so many mapped entries",
+	};
+	uint64_t parts[NR_FAULT_PARTS] = { 0 }, t;
 	struct pmem *pm;
 	struct dax_device *dev = open_device(&pm);
 	struct bench b;
-	uint64_t t, one, two;
 
 	bench_open(&b, pm, dev, 1, 1);
 	fault_range(&b, 0, NR); /* the table's pages */
 	dax_break_layout_inode(&b.mapping, NULL);
 	t = now();
-	fault_range(&b, 0, NR);
-	one = now() - t;
-	report("fault of 1,048,576 pages, one thread", one);
-	t = now();
-	bench_unmap(&b.mapping, 0, NR);
-	report("unmapping them", now() - t);
-	t = now();
-	dax_break_layout_inode(&b.mapping, NULL);
-	report("break of a file with so many idle entries", now() - t);
-	t = now();
-	fault_by_two(&b);
-	two = now() - t;
-	report("fault of 1,048,576 pages, two threads", two);
+	for (int try = 0; try < NR_TRIES; try++) {
+		fault_range(&b, 0, NR);
+		lap(&parts[FAULT_ONE], &t);
+		bench_unmap(&b.mapping, 0, NR);
+		lap(&parts[UNMAP], &t);
+		dax_break_layout_inode(&b.mapping, NULL);
+		lap(&parts[BREAK_IDLE], &t);
+		fault_by_two(&b);
+		lap(&parts[FAULT_TWO], &t);
+		dax_break_layout_inode(&b.mapping, NULL);
+		lap(&parts[BREAK_MAPPED], &t);
+	}
+	for (int i = 0; i < NR_FAULT_PARTS; i++)
+		report(names[i], parts[i]);
 	printf("%-48s %7.2f\n", "two threads over one",
-	       (double)one / (double)two);
-	t = now();
-	dax_break_layout_inode(&b.mapping, NULL);
-	report("break of a file with so many mapped entries", now() - t);
+	       (double)parts[FAULT_ONE] / (double)parts[FAULT_TWO]);
 	bench_close(&b);
 	dax_device_destroy(dev);
 	pmem_close(pm);
@@ -559,22 +635,23 @@ static void bench_share(void)
  */
 
 static uint64_t *count_idx;
+static const struct rival *count_rival;
 static struct bench count_bench;
 
 static void stage_insert(uint64_t nr)
 {
-	xa_insert_all(count_idx, nr);
+	count_rival->insert(count_idx, nr);
 }
 
 static void stage_lookup(uint64_t nr)
 {
-	if (!xa_lookup_all(count_idx, nr))
+	if (!count_rival->lookup(count_idx, nr))
 		abort();
 }
 
 static void stage_erase(uint64_t nr)
 {
-	xa_erase_all(count_idx, nr);
+	count_rival->erase(count_idx, nr);
 }
 
 static void stage_fault(uint64_t nr)
@@ -597,9 +674,9 @@ static const struct {
 	const char *name;
 	void (*run)(uint64_t nr);
 } stages[] = {
-	{ "index insert", stage_insert },
-	{ "index lookup", stage_lookup },
-	{ "index erase", stage_erase },
+	{ "insert", stage_insert },
+	{ "lookup", stage_lookup },
+	{ "erase", stage_erase },
 	{ "fault of a new page", stage_fault },
 	{ "unmap", stage_unmap },
 	{ "fault of a page with entry", stage_fault },
@@ -608,14 +685,23 @@ static const struct {
 };
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
 
-static int count(uint64_t nr, uint64_t nr_stages)
+static const struct rival *rival_by_name(const char *name)
+{
+	for (size_t i = 0; i < NR_RIVALS; i++)
+		if (strcmp(rivals[i].name, name) == 0)
+			return &rivals[i];
+	abort();
+}
+
+static int count(const char *name, uint64_t pattern, uint64_t nr,
+		 uint64_t nr_stages)
 {
 	struct pmem *pm;
 	struct dax_device *dev = open_device(&pm);
 
-	count_idx = malloc(NR * sizeof(*count_idx));
-	for (uint64_t i = 0; i < NR; i++)
-		count_idx[i] = i;
+	count_idx = malloc(NR_INDEX * sizeof(*count_idx));
+	count_rival = rival_by_name(name);
+	patterns[pattern % NR_PATTERNS].fill(count_idx, nr);
 	xa_init(&xa, NULL);
 	bench_open(&count_bench, pm, dev, 1, 1);
 	for (uint64_t i = 0; i < nr_stages && i < NR_STAGES; i++)
@@ -634,9 +720,10 @@ static bool wants(int argc, char **argv, const char *part)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "count") == 0)
-		return count(strtoull(argv[2], NULL, 0),
-			     strtoull(argv[3], NULL, 0));
+	if (argc == 6 && strcmp(argv[1], "count") == 0)
+		return count(argv[2], strtoull(argv[3], NULL, 0),
+			     strtoull(argv[4], NULL, 0),
+			     strtoull(argv[5], NULL, 0));
 	if (wants(argc, argv, "index"))
 		bench_index();
 	if (wants(argc, argv, "fault"))

@@ -788,25 +788,68 @@ Test(brk, every_operation_that_moves_blocks_waits_for_pins)
 	}
 }
 
-/* Scenario 61: the flag is the filesystem's; the mapping keeps its mode. */
-Test(brk, mode_changes_with_the_eviction_that_waits)
+static int job_reload(struct job *job)
+{
+	file_reload(job->file);
+	return 0;
+}
+
+/*
+ * Scenario 61: a file in use is told to leave DAX.  That does not wait and
+ * changes nothing for who has it open; the mode changes with the eviction,
+ * which waits for the pin.
+ */
+Test(brk, dax_flag_is_toggled_at_once_and_obeyed_after_the_eviction)
 {
 	struct job job = { .file = A };
+	uint32_t pfn[10];
 	struct folio *folio;
-	bool flag = false; /* persistent, was true */
 
 	map_a();
 	folio = pin(va, 5, FOLL_WRITE);
-	cr_expect(A->mapping.dax, "no wait, and no change while it is open");
+	cr_expect_eq(view_store(va, 6, 'x'), 0);
+	for (uint64_t i = 0; i < 10; i++)
+		pfn[i] = file_pfn(A, i);
+	file_set_dax(A, false);
+	cr_expect(A->mapping.dax);
+	expect_counts(folio, 2, 1);
+	view_unmap(va);
+	cr_expect_eq(view_store(va, 5, 'y'), 0, "it is still DAX");
+	expect_counts(folio, 2, 1);
+
 	view_close(va);
-	job_start(&job, job_evict);
+	job_start(&job, job_reload);
 	until_asleep_on(folio);
 	cr_expect(A->mapping.dax);
+	cr_expect(file_entry(A, 5));
 	folio_put(folio);
 	job_end(&job);
-	A = file_create(fs, 10);
-	A->mapping.dax = flag;
-	cr_expect_eq(dax_break_layout_inode(&A->mapping, NULL), 0);
+	cr_expect_not(A->mapping.dax);
+	cr_expect_eq(A->mapping.nrpages, 0);
+	for (uint64_t i = 0; i < 10; i++)
+		cr_expect_eq(file_pfn(A, i), pfn[i]);
+	cr_expect_eq(file_byte(A, 5 * BLOCK_SIZE), 'y');
+	cr_expect_eq(file_byte(A, 6 * BLOCK_SIZE), 'x');
+	cr_expect_eq(file_punch(A, 0, 1, false, NULL), 0, "nothing to break");
+}
+
+/* And back: nobody can have it mapped meanwhile, so nobody is waited for. */
+Test(brk, dax_flag_is_obeyed_after_an_eviction_that_has_nothing_to_wait_for)
+{
+	struct view *v;
+
+	file_fill(A, 5, 'a');
+	file_set_dax(A, false);
+	file_reload(A);
+	file_set_dax(A, true);
+	cr_expect_not(A->mapping.dax);
+	file_reload(A);
+	cr_expect(A->mapping.dax);
+	v = shared_view(A);
+	cr_expect_eq(view_store(v, 5, 'b'), 0);
+	cr_expect_eq(A->mapping.nrpages, 1);
+	expect_sole(file_folio(A, 5), A, 5);
+	view_close(v);
 }
 
 /*

@@ -431,9 +431,30 @@ struct memfile *file_create(struct memfs *fs, uint64_t nr_pages)
 	rwsem_init(&file->i_rwsem);
 	mapping_init(&file->mapping, fs->dev, &mapping_ops, &view_mapper_ops,
 		     fs->next_ino++, file);
+	file->dax_flag = file->mapping.dax;
 	file->next = fs->files;
 	fs->files = file;
 	return file;
+}
+
+void file_set_dax(struct memfile *file, bool dax)
+{
+	rwsem_down_write(&file->i_rwsem, LOCK_INODE);
+	file->dax_flag = dax;
+	rwsem_up_write(&file->i_rwsem);
+}
+
+void file_reload(struct memfile *file)
+{
+	uint64_t ino = file->mapping.ino;
+
+	assert(!file->views);
+	dax_break_layout_final(&file->mapping);
+	mapping_truncate(&file->mapping, 0);
+	mapping_destroy(&file->mapping);
+	mapping_init(&file->mapping, file->fs->dev, &mapping_ops,
+		     &view_mapper_ops, ino, file);
+	file->mapping.dax = file->dax_flag;
 }
 
 static void drop_blocks(struct memfile *file, uint64_t first, uint64_t nr)

@@ -94,6 +94,7 @@ struct memfile {
 	struct slot *slots;
 	struct view *views; /* under fs->mmu */
 	bool skip_final;    /* B4: evict without the final break */
+	bool dax_flag; /* persistent; the mapping's mode from the next load */
 	uint64_t nr_dirtied;
 };
 
@@ -107,6 +108,12 @@ void memfs_destroy(struct memfs *fs);
 struct memfile *file_create(struct memfs *fs, uint64_t nr_pages);
 /* The final break, then gone. */
 void file_evict(struct memfile *file);
+/*
+ * What chattr(1) +x and -x do, and what happens when the last handle is closed
+ * and the inode leaves memory and is read again.
+ */
+void file_set_dax(struct memfile *file, bool dax);
+void file_reload(struct memfile *file);
 /* Give a page a block, filled with @byte; 0 leaves it unwritten. */
 uint32_t file_fill(struct memfile *file, uint64_t index, unsigned char byte);
 /* The same for an aligned 2 MiB. */
