@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Add up what meson test wrote down.
 
-    summary.py "BUILD THAT FAILED..." testlog.json...
+    summary.py "BUILD THAT RAN NO TESTS..." testlog.json...
 
 Programs that speak TAP count once for each of their tests.  What was skipped
 or failed is listed; the last line is `N passed, N failed, N skipped`.
@@ -59,7 +59,7 @@ class Sum:
 def main():
     total = Sum()
     for build in sys.argv[1].split():
-        total.failed.append(f"{build} does not build")
+        total.failed.append(f"{build}: no tests, see above")
     for path in sys.argv[2:]:
         if not os.path.exists(path):
             continue
