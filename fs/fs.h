@@ -36,6 +36,9 @@ struct session_server;
 /* Opcodes that are counted; all that exist are below. */
 #define NR_REQUESTS 64
 
+/* Small inodes that one transaction takes off media. */
+#define EVICT_BATCH 32
+
 struct foliofs {
 	struct foliofs_options opt; /* device points to the next field */
 	char *device;
@@ -54,8 +57,11 @@ struct foliofs {
 	uint64_t hash_seed;  /* of directory indexes, per mount */
 	uint64_t nr_orphans;
 	uint64_t walk_ns;
-	struct mutex space_lock;       /* covers the next two */
+	struct mutex space_lock;       /* covers the next five */
 	pthread_cond_t space_cond;     /* an inode was taken off media */
+	unsigned int nr_space_waiting; /* for the former */
+	unsigned int nr_collected;     /* inodes still to be taken off */
+	struct inode *collected[EVICT_BATCH];
 	uint64_t nr_evicted;	       /* ever */
 	_Atomic(uint64_t) unlinked_ns; /* when the last one lost its name */
 	_Atomic(int64_t) time_floor;   /* no new time is below this one */
@@ -220,6 +226,8 @@ struct space_retry {
 	bool started;
 };
 bool space_retry(struct foliofs *fs, struct space_retry *r);
+/* Take off media what is still to be; false if there is nothing. */
+bool evict_collected(struct foliofs *fs);
 /* An inode has no name any more. */
 void space_unlinked(struct foliofs *fs);
 

@@ -16,6 +16,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fs/layout.h"
 
@@ -229,6 +230,8 @@ void inode_ref(struct inode *ip, uint64_t nr)
 
 /* How long a request without space waits for the kernel's FORGET. */
 #define SPACE_WAIT_NS UINT64_C(200000000)
+/* A file of more pages gives its space back at once. */
+#define EVICT_SMALL_PAGES 16
 /* An unlink longer ago than this is not what is being waited for. */
 #define UNLINK_OLD_NS UINT64_C(1000000000)
 
@@ -238,64 +241,122 @@ void space_unlinked(struct foliofs *fs)
 			      memory_order_relaxed);
 }
 
-static void space_evicted(struct foliofs *fs)
+static int drop_root(struct txn *t, uint64_t slot)
 {
+	return slot ? txn_drop(t, slot, DROP_DEEP) : 0;
+}
+
+/*
+ * Nobody has these and no name leads to them: take them off media.  Only the
+ * words that make them free are set (rule J3); the rest of them means nothing
+ * then.  What fails stays an orphan; the next mount reclaims it.
+ */
+static void evict(struct foliofs *fs, struct inode *const *v, unsigned int nr)
+{
+	struct txn t;
+	int ret = 0;
+
+	txn_begin(fs, &t);
+	for (unsigned int i = 0; i < nr && !ret; i++) {
+		inode_set(&t, v[i], INODE_MODE, 0);
+		ret = drop_root(&t, inode_data(v[i]));
+		if (!ret)
+			ret = drop_root(&t, inode_word(v[i], INODE_XATTR));
+	}
+	if (ret)
+		txn_abort(&t);
+	else
+		ret = txn_commit(&t);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!ret)
+			itable_free(fs, v[i]->ino);
+		inode_free(v[i]);
+	}
 	mutex_lock(&fs->space_lock);
-	fs->nr_evicted++;
-	pthread_cond_broadcast(&fs->space_cond);
+	fs->nr_evicted += nr;
+	if (fs->nr_space_waiting)
+		pthread_cond_broadcast(&fs->space_cond);
 	mutex_unlock(&fs->space_lock);
 }
 
-bool space_retry(struct foliofs *fs, struct space_retry *r)
+static unsigned int take_collected(struct foliofs *fs, struct inode **v)
+	__must_hold(fs->space_lock)
 {
-	uint64_t now = clock_ns();
+	unsigned int nr = fs->nr_collected;
+
+	memcpy(v, fs->collected, nr * sizeof(*v));
+	fs->nr_collected = 0;
+	return nr;
+}
+
+bool evict_collected(struct foliofs *fs)
+{
+	struct inode *v[EVICT_BATCH];
+	unsigned int nr;
+
+	mutex_lock(&fs->space_lock);
+	nr = take_collected(fs, v);
+	mutex_unlock(&fs->space_lock);
+	if (nr)
+		evict(fs, v, nr);
+	return nr > 0;
+}
+
+/*
+ * A transaction costs as much for one inode as for many, so small ones are
+ * collected until there is a batch of them, or somebody asks for the space.
+ */
+static void evict_or_collect(struct inode *ip)
+{
+	int64_t pages = atomic_load(&ip->pages);
+	bool small = pages >= 0 && pages <= EVICT_SMALL_PAGES && !ip->aside;
+	struct inode *v[EVICT_BATCH];
+	struct foliofs *fs = ip->fs;
+	unsigned int nr = 0;
+
+	mutex_lock(&fs->space_lock);
+	fs->collected[fs->nr_collected++] = ip;
+	if (!small || fs->nr_collected == EVICT_BATCH || fs->nr_space_waiting)
+		nr = take_collected(fs, v);
+	mutex_unlock(&fs->space_lock);
+	if (nr)
+		evict(fs, v, nr);
+}
+
+/* Until somebody has evicted something; false: not before the deadline. */
+static bool wait_for_evict(struct foliofs *fs, struct space_retry *r)
+{
 	bool more = true;
 
-	if (!r->started) {
-		/* What was taken off media while we failed counts as well. */
-		r->started = true;
-		r->deadline = now + SPACE_WAIT_NS;
-		mutex_lock(&fs->space_lock);
-		r->seen = fs->nr_evicted;
-		mutex_unlock(&fs->space_lock);
-		return now - atomic_load(&fs->unlinked_ns) < UNLINK_OLD_NS;
-	}
 	sleep_hook_begin();
 	mutex_lock(&fs->space_lock);
-	while (more && fs->nr_evicted == r->seen)
+	fs->nr_space_waiting++;
+	while (more && fs->nr_evicted == r->seen && fs->nr_collected == 0)
 		more = mutex_wait_until(&fs->space_lock, &fs->space_cond,
 					r->deadline);
-	more = fs->nr_evicted != r->seen;
+	more = fs->nr_evicted != r->seen || fs->nr_collected != 0;
 	r->seen = fs->nr_evicted;
+	fs->nr_space_waiting--;
 	mutex_unlock(&fs->space_lock);
 	sleep_hook_end();
 	return more;
 }
 
-/*
- * Nobody has it and no name leads to it: take it off media.  Only the word
- * that makes it free is set (rule J3); the rest of it means nothing then.
- */
-static void inode_evict(struct inode *ip)
+bool space_retry(struct foliofs *fs, struct space_retry *r)
 {
-	struct foliofs *fs = ip->fs;
-	struct txn t;
-	int ret;
+	uint64_t now = clock_ns();
 
-	txn_begin(fs, &t);
-	inode_set(&t, ip, INODE_MODE, 0);
-	ret = txn_drop(&t, inode_data(ip), DROP_DEEP);
-	if (!ret)
-		ret = txn_drop(&t, inode_word(ip, INODE_XATTR), DROP_DEEP);
-	if (ret) {
-		/* It stays an orphan; the next mount reclaims it. */
-		txn_abort(&t);
-		return;
-	}
-	if (txn_commit(&t))
-		return;
-	itable_free(fs, ip->ino);
-	space_evicted(fs);
+	if (evict_collected(fs))
+		return true;
+	if (r->started)
+		return wait_for_evict(fs, r);
+	/* What was taken off media while we failed counts as well. */
+	r->started = true;
+	r->deadline = now + SPACE_WAIT_NS;
+	mutex_lock(&fs->space_lock);
+	r->seen = fs->nr_evicted;
+	mutex_unlock(&fs->space_lock);
+	return now - atomic_load(&fs->unlinked_ns) < UNLINK_OLD_NS;
 }
 
 void inode_put_many(struct inode *ip, uint64_t nr)
@@ -324,8 +385,9 @@ void inode_put_many(struct inode *ip, uint64_t nr)
 		return;
 	layout_detach(ip);
 	if (unlinked)
-		inode_evict(ip);
-	inode_free(ip);
+		evict_or_collect(ip);
+	else
+		inode_free(ip);
 }
 
 void icache_drop(struct foliofs *fs)
@@ -336,6 +398,7 @@ void icache_drop(struct foliofs *fs)
 		while (ic->bucket[i])
 			inode_put_many(ic->bucket[i],
 				       atomic_load(&ic->bucket[i]->refs));
+	evict_collected(fs);
 }
 
 void icache_destroy(struct foliofs *fs)
@@ -351,6 +414,8 @@ void icache_destroy(struct foliofs *fs)
 			inode_free(ip);
 		}
 	}
+	for (unsigned int i = 0; i < fs->nr_collected; i++)
+		inode_free(fs->collected[i]);
 	for (unsigned int i = 0; i < NR_SHARDS; i++)
 		mutex_destroy(&ic->shard[i].lock);
 	free(ic->bucket);

@@ -389,6 +389,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 	(void)ino;
 	count(fs);
+	evict_collected(fs);
 	alloc_stat(fs->al, &as, false);
 	st.f_blocks = as.nr_blocks;
 	st.f_bfree = as.nr_free;

@@ -252,6 +252,7 @@ void foliofs_stat(struct foliofs *fs, struct foliofs_stat *ret, bool full)
 {
 	struct journal_stat js;
 
+	evict_collected(fs);
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->uuid, super(fs)->uuid, sizeof(ret->uuid));
 	memcpy(ret->label, super(fs)->label, FOLIOFS_LABEL_LEN);

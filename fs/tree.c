@@ -528,6 +528,13 @@ static int drop_origin(struct tree_edit *e, uint64_t slot, enum origin from,
 	return 0;
 }
 
+static void set_slot(struct tree_edit *e, uint64_t slot, unsigned int i,
+		     uint64_t value)
+{
+	if (value != node_slot(e->fs, slot, i))
+		txn_set64(e->txn, node_off(slot) + i * sizeof(le64), value);
+}
+
 /* Store the few slots that changed where they are. */
 static void edit_in_place(struct tree_edit *e, uint64_t slot,
 			  const struct node_buf *buf,
@@ -561,6 +568,84 @@ static int finish_node(struct tree_edit *e, uint64_t slot, unsigned int level,
 	return ret ? ret : drop_origin(e, slot, from, owned);
 }
 
+/* Slots of a node that an edit looks at one by one. */
+#define FEW_SLOTS 4u
+
+/* Slots [first, first + nr) of a node. */
+struct few {
+	unsigned int first, nr;
+};
+
+/* The block of slot @i of a leaf, when the extent will have been put there. */
+static uint64_t block_after(const struct tree_edit *e,
+			    const struct tree_ext *ext, uint64_t slot,
+			    uint64_t base, unsigned int i)
+{
+	uint64_t index = base + i;
+
+	if (!ext->reuse && ext->index <= index && index < ext->index + ext->nr)
+		return ext->block + (index - ext->index);
+	return slot_block(node_slot(e->fs, slot, i));
+}
+
+/*
+ * Does the edit put one extent into few slots of an owned node, and leave no
+ * chunk behind?  Then all the other slots need not be looked at.
+ */
+static bool is_few(const struct tree_edit *e, unsigned int cur, uint64_t slot,
+		   unsigned int level, uint64_t base, struct few *ret)
+{
+	uint64_t span = level_pages(level - 1), from, to;
+	const struct tree_ext *ext = &e->ext[cur];
+
+	if (cur + 1 != e->nr_ext || ext->share || ext->type == SLOT_HOLE ||
+	    !slot_valid(e->fs, slot, TREE_ROOT) || !is_node(slot) ||
+	    slot_level(slot) != level || !owned_block(e->fs, slot_block(slot)))
+		return false;
+	from = ext->index > base ? ext->index - base : 0;
+	to = ext->index + ext->nr - base;
+	if (to > NODE_SLOTS * span)
+		to = NODE_SLOTS * span;
+	ret->first = (unsigned int)(from / span);
+	ret->nr = (unsigned int)((to - 1) / span) + 1 - ret->first;
+	if (ret->nr > FEW_SLOTS)
+		return false;
+	if (level > 1)
+		return true;
+	return block_after(e, ext, slot, base, NODE_SLOTS - 1) !=
+	       block_after(e, ext, slot, base, 0) + NODE_SLOTS - 1;
+}
+
+static int edit_few(struct tree_edit *e, unsigned int *cur, uint64_t slot,
+		    unsigned int level, uint64_t base, const struct few *few,
+		    uint64_t *ret_slot)
+{
+	uint64_t span = level_pages(level - 1), new_slot[FEW_SLOTS];
+	struct node_buf buf, old;
+	enum origin from;
+	int ret;
+
+	for (unsigned int i = 0; i < few->nr; i++) {
+		ret = edit_slot(e, cur, node_slot(e->fs, slot, few->first + i),
+				level - 1, base + (few->first + i) * span, true,
+				&new_slot[i]);
+		if (ret)
+			return ret;
+	}
+	*ret_slot = slot;
+	if (few->nr + e->keep_words <= txn_room(e->txn)) {
+		for (unsigned int i = 0; i < few->nr; i++)
+			set_slot(e, slot, few->first + i, new_slot[i]);
+		return 0;
+	}
+	ret = load_node(e, slot, level, true, &old, &from);
+	if (ret)
+		return ret;
+	buf = old;
+	memcpy(&buf.slot[few->first], new_slot, few->nr * sizeof(*new_slot));
+	return finish_node(e, slot, level, true, from, &buf, &old, ret_slot);
+}
+
 static int edit_node(struct tree_edit *e, unsigned int *cur, uint64_t slot,
 		     unsigned int level, uint64_t base, bool owned,
 		     uint64_t *ret_slot)
@@ -569,9 +654,12 @@ static int edit_node(struct tree_edit *e, unsigned int *cur, uint64_t slot,
 	unsigned int nr_changed = 0;
 	struct node_buf buf, old;
 	enum origin from;
+	struct few few;
 	bool below;
 	int ret;
 
+	if (owned && is_few(e, *cur, slot, level, base, &few))
+		return edit_few(e, cur, slot, level, base, &few, ret_slot);
 	ret = load_node(e, slot, level, owned, &old, &from);
 	if (ret)
 		return ret;

@@ -171,7 +171,9 @@ static void add_op(struct text *t, struct rng *r)
 		add(t, "!close 0; ");
 		break;
 	default:
-		add(t, "%s; ", rng_below(r, 2) ? "kill" : "remount");
+		add(t, "%s; ",
+		    (const char *[]){ "kill", "remount",
+				      "evict" }[rng_below(r, 3)]);
 		break;
 	}
 }
@@ -187,6 +189,8 @@ const struct scenario *scenario_random(uint64_t seed)
 	memset(&setup, 0, sizeof(setup));
 	memset(&ops, 0, sizeof(ops));
 	add(&setup, "mkdir /d 755; mkdir /e 755; ");
+	if (seed % 4 < 2)
+		add(&setup, "collect; ");
 	for (unsigned int i = rng_below(&r, 10); i > 0; i--)
 		add_op(&setup, &r);
 	for (unsigned int i = 0; i < nr; i++)

@@ -63,6 +63,12 @@ const struct scenario scenarios[] = {
 	INPLACE("names", "inode-reuse-often", SMALL, "",
 		"create /a 644; unlink /a; symlink /a x*100; unlink /a; "
 		"mkdir /a 755; rmdir /a; create /a 600"),
+	INPLACE("names", "evict-many", SMALL,
+		"create /a 644; write /a 0 5000 1; symlink /l t*200; "
+		"mkdir /d 755; create /b 644; setxattr /b user.x 300 1; "
+		"collect",
+		"unlink /a; unlink /l; rmdir /d; create /c 600; unlink /b; "
+		"evict; create /x 640; write /x 0 9000 2; mkdir /y 700"),
 	INPLACE("names", "directory-growth", SMALL,
 		"mkdir /d 755; fill /d 15 238",
 		"create /d/x*238 644; create /d/y*238 644; create /d/z 644"),

@@ -621,6 +621,20 @@ static int cmd_kill(struct script *s, char **arg)
 	return script_mount(s);
 }
 
+static int cmd_collect(struct script *s, char **arg)
+{
+	(void)arg;
+	s->collect = true;
+	return 0;
+}
+
+static int cmd_evict(struct script *s, char **arg)
+{
+	(void)arg;
+	evict_collected(s->fs);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int nr_words;
@@ -655,6 +669,8 @@ static const struct {
 	{ "linkh", 3, cmd_linkh },
 	{ "fill", 4, cmd_fill },
 	{ "drain", 4, cmd_drain },
+	{ "collect", 1, cmd_collect },
+	{ "evict", 1, cmd_evict },
 	{ "remount", 1, cmd_remount },
 	{ "kill", 1, cmd_kill },
 };
@@ -695,6 +711,9 @@ bool script_run(struct script *s, const char *cmd, int *ret_rc)
 	s->nr_mix = 0;
 	nr = split(cmd + may_fail, arg);
 	*ret_rc = nr ? dispatch(s, arg, nr) : 0;
+	/* At once, so that what follows can take what was freed. */
+	if (s->fs && !s->collect)
+		evict_collected(s->fs);
 	while (nr)
 		free(arg[--nr]);
 	return *ret_rc == 0 || (may_fail && s->fs);

@@ -17,6 +17,8 @@
  *	open H P     close H    tmpfile H DIR MODE  linkh H P
  *	fill DIR NR LEN         create NR files with names of LEN bytes
  *	drain DIR NR LEN        and unlink them again
+ *	collect                 from here on inodes without links wait for
+ *	evict                   this, or a batch, before they are freed
  *	chunk P POS             is there one 2 MiB slot?  (changes nothing)
  *	remount                 unmount and mount again
  *	kill                    as a daemon that dies, and mount again
@@ -45,6 +47,7 @@ struct inode;
 struct script {
 	struct foliofs_options opt;
 	struct foliofs *fs;
+	bool collect; /* inodes without links wait for a batch */
 	struct inode *handle[SCRIPT_HANDLES];
 	/* What the last command overwrote in place. */
 	struct mix mix[SCRIPT_MIXES];
