@@ -629,10 +629,26 @@ static void client_dead(struct session_client *c)
 	client_drop(c);
 }
 
-/* Does the process live, and still map the device? */
-static bool client_holds_on(const struct session_client *c)
+/* Is there anything that it could hold on to? */
+static bool client_has_pages(struct session_client *c)
 {
-	return process_maps_device(c) && process_lives(c);
+	const struct session_vma *vma;
+	bool has;
+
+	mutex_lock(&c->lock);
+	has = !LIST_EMPTY(&c->pins);
+	for (unsigned int i = 0; !has && i < VMA_BUCKETS; i++)
+		LIST_FOREACH(vma, &c->vmas[i], link)
+	has |= vma->root != 0;
+	mutex_unlock(&c->lock);
+	return has;
+}
+
+/* And does the process live, and still map the device? */
+static bool client_holds_on(struct session_client *c)
+{
+	return client_has_pages(c) && process_maps_device(c) &&
+	       process_lives(c);
 }
 
 static void client_hangup(struct session_client *c)
