@@ -269,6 +269,7 @@ struct session_mailbox {
 	uint64_t reserved[5];
 };
 
-#define SESSION_MAX_PACKET sizeof(struct session_holds_reply)
+/* The longest there is. */
+#define SESSION_MAX_PACKET sizeof(struct session_waits_reply)
 
 #endif

@@ -179,8 +179,8 @@ static int send_now(struct session_client *c, const void *msg, size_t len,
 	return errno == EWOULDBLOCK || errno == ENOBUFS ? -EAGAIN : -errno;
 }
 
-static void queue_msg(struct session_client *c, const void *msg, size_t len,
-		      int fd) __must_hold(c->lock)
+static struct session_out *queue_msg(struct session_client *c, const void *msg,
+				     size_t len, int fd) __must_hold(c->lock)
 {
 	struct session_out *out = NULL;
 
@@ -191,17 +191,20 @@ static void queue_msg(struct session_client *c, const void *msg, size_t len,
 		client_shut(c);
 		if (fd >= 0)
 			close(fd);
-		return;
+		return NULL;
 	}
 	out->fd = fd;
+	out->recall = NULL;
 	out->len = len;
 	memcpy(out->data, msg, len);
 	c->queued += len;
 	STAILQ_INSERT_TAIL(&c->out, out, link);
 	want_out(c, true);
+	return out;
 }
 
-void client_send(struct session_client *c, const void *msg, size_t len, int fd)
+struct session_out *client_send(struct session_client *c, const void *msg,
+				size_t len, int fd)
 {
 	int ret = -EPIPE;
 
@@ -209,14 +212,13 @@ void client_send(struct session_client *c, const void *msg, size_t len, int fd)
 		ret = -EAGAIN;
 		if (STAILQ_EMPTY(&c->out))
 			ret = send_now(c, msg, len, fd);
-		if (ret == -EAGAIN) {
-			queue_msg(c, msg, len, fd);
-			return;
-		}
+		if (ret == -EAGAIN)
+			return queue_msg(c, msg, len, fd);
 	}
 	/* What cannot be sent is of a session that ends: that is an event. */
 	if (fd >= 0)
 		close(fd);
+	return NULL;
 }
 
 static void out_pop(struct session_client *c) __must_hold(c->lock)
@@ -225,6 +227,8 @@ static void out_pop(struct session_client *c) __must_hold(c->lock)
 
 	STAILQ_REMOVE_HEAD(&c->out, link);
 	c->queued -= out->len;
+	if (out->recall)
+		out->recall->out = NULL;
 	if (out->fd >= 0)
 		close(out->fd);
 	free(out);
@@ -625,10 +629,26 @@ static void client_dead(struct session_client *c)
 	client_drop(c);
 }
 
-/* Does the process live, and still map the device? */
-static bool client_holds_on(const struct session_client *c)
+/* Is there anything that it could hold on to? */
+static bool client_has_pages(struct session_client *c)
 {
-	return process_maps_device(c) && process_lives(c);
+	const struct session_vma *vma;
+	bool has;
+
+	mutex_lock(&c->lock);
+	has = !LIST_EMPTY(&c->pins);
+	for (unsigned int i = 0; !has && i < VMA_BUCKETS; i++)
+		LIST_FOREACH(vma, &c->vmas[i], link)
+	has |= vma->root != 0;
+	mutex_unlock(&c->lock);
+	return has;
+}
+
+/* And does the process live, and still map the device? */
+static bool client_holds_on(struct session_client *c)
+{
+	return client_has_pages(c) && process_maps_device(c) &&
+	       process_lives(c);
 }
 
 static void client_hangup(struct session_client *c)
@@ -808,7 +828,7 @@ static int token_insert(struct session_server *srv,
 			.mapping = mapping,
 			.write = write,
 			.until_ns = session_now() +
-				    UINT64_C(1000000) * SESSION_TOKEN_MS,
+				    UINT64_C(1000000) * srv->token_ms,
 		};
 		memcpy(srv->tokens[i].token, token, SESSION_TOKEN_SIZE);
 		srv->nr_tokens++;
@@ -980,6 +1000,7 @@ int session_server_create(struct dax_device *dev, const struct session_ops *ops,
 	srv->ops = ops;
 	srv->ctx = ctx;
 	srv->owner = opt->owner;
+	srv->token_ms = opt->token_ms ? opt->token_ms : SESSION_TOKEN_MS;
 	srv->limits = opt->limits;
 	set_limits(&srv->limits);
 	session_set_recall_ms(srv, opt->recall_ms ? opt->recall_ms

@@ -85,6 +85,7 @@ struct session_options {
 	const char *path;	/* of the socket; an old one is removed */
 	uid_t owner;		/* sees what everybody holds, as root does */
 	unsigned int recall_ms; /* 0: SESSION_RECALL_MS */
+	unsigned int token_ms;	/* 0: SESSION_TOKEN_MS */
 	struct session_limits limits;
 };
 
@@ -115,7 +116,7 @@ const char *session_server_path(const struct session_server *srv);
 /* From now on a recall is waited for so long. */
 void session_set_recall_ms(struct session_server *srv, unsigned int ms);
 
-/* Leave for one OPEN of @mapping, within SESSION_TOKEN_MS.  -EMFILE. */
+/* Leave for one OPEN of @mapping, within token_ms.  -EMFILE. */
 int session_token(struct session_server *srv, struct address_space *mapping,
 		  bool write, uint8_t ret_token[SESSION_TOKEN_SIZE]);
 

@@ -101,15 +101,18 @@ struct session_recall_entry {
 	enum session_recall_kind kind;
 	bool answered;
 	bool late;
-	unsigned int refs; /* under client->lock: client and batch */
+	unsigned int refs;	 /* under client->lock: client and batch */
+	struct session_out *out; /* not sent yet */
 	uint64_t since_ns;
 };
+
+TAILQ_HEAD(recall_list, session_recall_entry);
 
 /* A packet that the socket had no room for. */
 struct session_out {
 	STAILQ_ENTRY(session_out) link;
 	int fd;
-	uint32_t recall; /* seq, if it is one that may still grow */
+	struct session_recall_entry *recall; /* that it is, if there */
 	size_t len;
 	unsigned char data[];
 };
@@ -153,7 +156,7 @@ struct session_client {
 	struct session_handle **handles;
 	LIST_HEAD(, session_vma) vmas[VMA_BUCKETS];
 	LIST_HEAD(, session_pin) pins;
-	TAILQ_HEAD(, session_recall_entry) recalls;
+	struct recall_list recalls;
 	STAILQ_HEAD(, session_out) out;
 };
 
@@ -184,6 +187,7 @@ struct session_server {
 	void *ctx;
 	struct session_limits limits;
 	uid_t owner;
+	unsigned int token_ms;
 	char path[108];
 	char device_id[32]; /* as /proc/PID/maps has it */
 	int listen_fd, epoll_fd, wake_fd;
@@ -211,9 +215,9 @@ void client_put(struct session_client *c);
 /* Nothing more from it: whoever receives next ends the session. */
 void client_shut(struct session_client *c) __must_hold(c->lock);
 
-/* Send, or queue; consumes @fd (-1: none). */
-void client_send(struct session_client *c, const void *msg, size_t len, int fd)
-	__must_hold(c->lock);
+/* Send, or queue; consumes @fd (-1: none).  Returns what was queued. */
+struct session_out *client_send(struct session_client *c, const void *msg,
+				size_t len, int fd) __must_hold(c->lock);
 void client_flush(struct session_client *c) __must_hold(c->lock);
 
 /* The lock of address_space.session_vmas and session_handles. */
@@ -255,8 +259,8 @@ void session_recalls_end(struct session_client *c);
 /* Each translation, in order; false from @fn ends it. */
 typedef bool (*session_pte_fn)(void *ctx, uint64_t index, uint64_t nr,
 			       uint64_t pte);
-void session_vma_walk(struct session_vma *vma, session_pte_fn fn, void *ctx)
-	__must_hold(vma->client->lock);
+void session_vma_walk(struct session_client *c, struct session_vma *vma,
+		      session_pte_fn fn, void *ctx) __must_hold(c->lock);
 
 /* session_msg.c */
 /* False: it was no message. */

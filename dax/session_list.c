@@ -59,9 +59,8 @@ static struct session_hold make_hold(const struct holds *h, uint64_t since_ns)
 	return hold;
 }
 
-/* When the recall that marked a translation was sent. */
+/* When the recall that marked a translation was sent; with the lock. */
 static uint64_t recalled_since(const struct holds *h, uint64_t pte)
-	__must_hold(h->c->lock)
 {
 	uint32_t seq = (uint32_t)(pte >> PTE_SEQ_SHIFT) & PTE_SEQ_MASK;
 	const struct session_recall_entry *r;
@@ -133,7 +132,7 @@ static void add_client(struct holds *h, struct session_client *c, uint64_t ino)
 			if (h->full || (ino && vma->dv.mapping->ino != ino))
 				continue;
 			h->vma = vma;
-			session_vma_walk(vma, add_pte, h);
+			session_vma_walk(c, vma, add_pte, h);
 			end_run(h);
 		}
 	}

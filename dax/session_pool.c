@@ -35,9 +35,9 @@ struct me {
 
 static void *pool_main(void *arg);
 
-static bool start_thread(struct session_server *srv) __must_hold(srv->pool.lock)
+static bool start_thread(struct session_server *srv, struct session_pool *pool)
+	__must_hold(pool->lock)
 {
-	struct session_pool *pool = &srv->pool;
 	pthread_attr_t attr;
 	pthread_t thread;
 	int ret;
@@ -64,7 +64,7 @@ static void sleep_begin(void *ctx)
 	mutex_lock(&pool->lock);
 	pool->nr_sleeping++;
 	if (me->has_role && !pool->over &&
-	    (pool->nr_idle > 0 || start_thread(me->srv))) {
+	    (pool->nr_idle > 0 || start_thread(me->srv, pool))) {
 		me->has_role = false;
 		pool->receiving = false;
 		pthread_cond_signal(&pool->idle);
@@ -186,7 +186,7 @@ int session_pool_start(struct session_server *srv, unsigned int max_sleeps)
 	sigdelset(&all, SIGABRT);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	mutex_lock(&pool->lock);
-	started = start_thread(srv);
+	started = start_thread(srv, pool);
 	mutex_unlock(&pool->lock);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return started ? 0 : -EAGAIN;

@@ -31,6 +31,9 @@
 /* Recalls that a client may leave unanswered. */
 #define MAX_RECALLS 4096u
 
+/* How far back one is looked for that can grow. */
+#define MERGE_TRIES 16u
+
 struct table {
 	uint64_t slot[TABLE_SLOTS];
 	unsigned int nr; /* of slots in use */
@@ -214,7 +217,8 @@ static bool visit_pte(struct walk *w, uint64_t *slot, uint64_t index,
 	return v->fn(v->ctx, index, nr, *slot);
 }
 
-void session_vma_walk(struct session_vma *vma, session_pte_fn fn, void *ctx)
+void session_vma_walk(struct session_client *c, struct session_vma *vma,
+		      session_pte_fn fn, void *ctx)
 {
 	struct visit v = { fn, ctx };
 	struct walk w = {
@@ -224,6 +228,7 @@ void session_vma_walk(struct session_vma *vma, session_pte_fn fn, void *ctx)
 		.ctx = &v,
 	};
 
+	assert(vma->client == c);
 	walk(&w);
 }
 
@@ -391,9 +396,10 @@ static struct session_vma *find_vma(struct session_client *c, uint64_t number)
 }
 
 /* True: for the caller to free, when the lock is dropped. */
-static bool recall_unref(struct session_recall_entry *r)
-	__must_hold(r->client->lock)
+static bool recall_unref(struct session_client *c,
+			 struct session_recall_entry *r) __must_hold(c->lock)
 {
+	assert(r->client == c);
 	return --r->refs == 0;
 }
 
@@ -403,18 +409,73 @@ static void recall_free(struct session_recall_entry *r)
 	free(r);
 }
 
-static void recall_send(struct session_recall_entry *r)
-	__must_hold(r->client->lock)
+static struct session_recall recall_msg(const struct session_recall_entry *r)
 {
-	const struct session_recall m = {
+	return (struct session_recall){
 		.head = { .op = SESSION_RECALL, .id = r->seq },
 		.vma = r->vma,
 		.index = r->index,
 		.nr = r->nr,
 		.kind = r->kind,
 	};
+}
 
-	client_send(r->client, &m, sizeof(m), -1);
+static void recall_send(struct session_client *c,
+			struct session_recall_entry *r) __must_hold(c->lock)
+{
+	const struct session_recall m = recall_msg(r);
+
+	r->out = client_send(c, &m, sizeof(m), -1);
+	if (r->out)
+		r->out->recall = r;
+}
+
+static void recall_unlink(struct session_client *c,
+			  struct session_recall_entry *r) __must_hold(c->lock)
+{
+	TAILQ_REMOVE(&c->recalls, r, link);
+	c->nr_recalls--;
+	if (r->out)
+		r->out->recall = NULL;
+	r->out = NULL;
+}
+
+/*
+ * A client that is late, and was not sent its last recalls yet: one of them
+ * can grow.  Not one before the answer to a fault, for which it would come too
+ * early.
+ */
+static struct session_recall_entry *find_unsent(struct session_client *c,
+						uint64_t vma,
+						enum session_recall_kind kind)
+	__must_hold(c->lock)
+{
+	struct session_recall_entry *r;
+	unsigned int tries = 0;
+
+	TAILQ_FOREACH_REVERSE(r, &c->recalls, recall_list, link)
+	{
+		if (!r->out || r->seq <= c->no_merge || tries++ == MERGE_TRIES)
+			return NULL;
+		if (r->late && r->vma == vma && r->kind == kind)
+			return r;
+	}
+	return NULL;
+}
+
+static void recall_grow(struct session_client *c,
+			struct session_recall_entry *r, const struct walk *w)
+	__must_hold(c->lock)
+{
+	uint64_t end = r->index + r->nr;
+	struct session_recall m;
+
+	assert(r->client == c);
+	if (w->lo < r->index)
+		r->index = w->lo;
+	r->nr = (w->hi > end ? w->hi : end) - r->index;
+	m = recall_msg(r);
+	memcpy(r->out->data, &m, sizeof(m));
 }
 
 /*
@@ -429,13 +490,11 @@ static bool too_many_recalls(const struct session_client *c)
 	       (first && c->seq - first->seq > RECALL_MAX_AGE);
 }
 
-static void recall_begin(struct session_recall_entry *r, const struct walk *w,
+static void recall_begin(struct session_client *c,
+			 struct session_recall_entry *r, const struct walk *w,
 			 enum session_recall_kind kind,
-			 struct recall_batch *batch)
-	__must_hold(w->vma->client->lock)
+			 struct recall_batch *batch) __must_hold(c->lock)
 {
-	struct session_client *c = w->vma->client;
-
 	client_get(c);
 	*r = (struct session_recall_entry){
 		.client = c,
@@ -459,9 +518,29 @@ static void recall_begin(struct session_recall_entry *r, const struct walk *w,
 	TAILQ_INSERT_TAIL(&c->recalls, r, link);
 	c->nr_recalls++;
 	atomic_fetch_add(&c->srv->nr_recalls, 1);
-	recall_send(r);
+	recall_send(c, r);
 	if (too_many_recalls(c))
 		client_shut(c);
+}
+
+/* Say what was marked. */
+static void recall_tell(struct session_client *c, struct walk *w,
+			struct session_recall_entry **new,
+			struct session_recall_entry *unsent,
+			enum session_recall_kind kind,
+			struct recall_batch *batch) __must_hold(c->lock)
+{
+	if (w->nr_stuck)
+		batch->late = true;
+	/* One who is late was told of the rest before. */
+	if (!*new || (w->nr_fresh == 0 && (w->late || w->nr_pending == 0)))
+		return;
+	if (unsent) {
+		recall_grow(c, unsent, w);
+		return;
+	}
+	recall_begin(c, *new, w, kind, batch);
+	*new = NULL;
 }
 
 /* Mark what one vma has of the range, and tell its client. */
@@ -470,7 +549,7 @@ static void recall_vma(struct session_vma *vma, uint64_t first, uint64_t last,
 		       struct recall_batch *batch)
 {
 	struct session_client *c = vma->client;
-	struct session_recall_entry *r = NULL;
+	struct session_recall_entry *new = NULL, *unsent = NULL;
 	struct walk w = {
 		.vma = vma,
 		.first = first,
@@ -482,29 +561,25 @@ static void recall_vma(struct session_vma *vma, uint64_t first, uint64_t last,
 	mutex_lock(&c->lock);
 	if (!vma->root)
 		goto out;
-	w.seq = c->seq + 1;
 	if (c->fd >= 0 && !c->shut)
-		r = malloc(sizeof(*r));
-	if (!r)
+		new = malloc(sizeof(*new));
+	if (!new)
 		client_shut(c);
 	/* Whom nothing can be told is late at once. */
-	w.late = !r || c->nr_late > 0;
+	w.late = !new || c->nr_late > 0;
+	if (w.late && new)
+		unsent = find_unsent(c, vma->number, kind);
+	w.seq = unsent ? unsent->seq : c->seq + 1;
 	walk(&w);
-	if (w.nr_stuck)
-		batch->late = true;
-	if (r && (w.nr_fresh || w.nr_pending)) {
-		recall_begin(r, &w, kind, batch);
-		r = NULL;
-	}
+	recall_tell(c, &w, &new, unsent, kind, batch);
 out:
 	mutex_unlock(&c->lock);
-	free(r);
+	free(new);
 }
 
-static void recall_too_late(struct session_recall_entry *r)
-	__must_hold(r->client->lock)
+static void recall_too_late(struct session_client *c,
+			    struct session_recall_entry *r) __must_hold(c->lock)
 {
-	struct session_client *c = r->client;
 	struct walk w = {
 		.vma = find_vma(c, r->vma),
 		.first = r->index,
@@ -535,10 +610,10 @@ static void batch_end(struct recall_batch *batch)
 		mutex_lock(&c->lock);
 		if (r->batch) {
 			r->batch = NULL;
-			recall_too_late(r);
+			recall_too_late(c, r);
 			batch->late = true;
 		}
-		last = recall_unref(r);
+		last = recall_unref(c, r);
 		mutex_unlock(&c->lock);
 		if (last)
 			recall_free(r);
@@ -608,18 +683,18 @@ static struct session_recall_entry *recall_answered(struct session_client *c,
 		break;
 	if (!r)
 		return NULL;
-	TAILQ_REMOVE(&c->recalls, r, link);
-	c->nr_recalls--;
+	recall_unlink(c, r);
 	c->nr_late -= r->late;
 	r->answered = true;
 	return r;
 }
 
-static void recall_complete(struct session_recall_entry *r)
-	__must_hold(r->client->lock)
+static void recall_complete(struct session_client *c,
+			    struct session_recall_entry *r) __must_hold(c->lock)
 {
 	struct recall_batch *batch = r->batch;
 
+	assert(r->client == c);
 	if (!batch)
 		return;
 	r->batch = NULL;
@@ -650,8 +725,8 @@ bool session_recalled(struct session_client *c, uint32_t seq)
 		}
 	}
 	if (r) {
-		recall_complete(r);
-		last = recall_unref(r);
+		recall_complete(c, r);
+		last = recall_unref(c, r);
 	}
 	mutex_unlock(&c->lock);
 	if (last)
@@ -664,14 +739,13 @@ void session_recalls_late(struct session_client *c)
 	struct session_recall_entry *r;
 
 	while ((r = TAILQ_FIRST(&c->recalls))) {
-		recall_too_late(r);
-		TAILQ_REMOVE(&c->recalls, r, link);
-		c->nr_recalls--;
+		recall_too_late(c, r);
+		recall_unlink(c, r);
 		if (r->batch)
 			r->batch->late = true;
-		recall_complete(r);
+		recall_complete(c, r);
 		/* The caller has a reference to the client. */
-		if (recall_unref(r))
+		if (recall_unref(c, r))
 			recall_free(r);
 	}
 	c->nr_late = 0;
@@ -821,11 +895,10 @@ const struct dax_mapper_ops session_mapper = {
 	.kill = mapper_kill,
 };
 
-/* Faults. */
+/* Faults: with the invalidate_lock, shared. */
 
 static vm_fault_t fault_order(struct dax_fault *vmf, unsigned int order,
 			      int *ret_err)
-	__must_hold_shared(vmf->vma->mapping->invalidate_lock)
 {
 	const struct session_server *srv = vma_of(vmf->vma)->client->srv;
 	vm_fault_t ret;
@@ -870,7 +943,6 @@ static int fault_result(vm_fault_t ret, int err)
 }
 
 static int fault_page(struct dax_fault *vmf)
-	__must_hold_shared(vmf->vma->mapping->invalidate_lock)
 {
 	vm_fault_t ret = VM_FAULT_FALLBACK;
 	int err = 0;
@@ -910,7 +982,6 @@ static uint64_t cheap_pages(struct session_vma *vma, uint64_t index,
 }
 
 static void fault_around(struct dax_fault *vmf, uint64_t nr)
-	__must_hold_shared(vmf->vma->mapping->invalidate_lock)
 {
 	struct session_vma *vma = vma_of(vmf->vma);
 	struct address_space *mapping = vma->dv.mapping;

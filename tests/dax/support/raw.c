@@ -33,11 +33,11 @@ static void rf_put(struct address_space *mapping)
 
 static void rf_stored(struct address_space *mapping, uint64_t pos, uint64_t len)
 {
-	(void)mapping;
-	(void)pos;
 	(void)len;
 	assert(lock_rank_free(LOCK_MOUNT));
 	atomic_fetch_add(&the_rf->nr_stored, 1);
+	if (the_rf->on_stored)
+		the_rf->on_stored(mapping, pos);
 }
 
 static int rf_allow(void *ctx, uid_t uid, gid_t gid, pid_t pid)
@@ -95,6 +95,12 @@ static const struct session_ops ops = {
 	.log = rf_log,
 };
 
+void rawfs_adopt(struct rawfs *rf)
+{
+	for (struct memfile *f = rf->fs->files; f; f = f->next)
+		f->mapping.mapper = &session_mapper;
+}
+
 int rawfs_create(struct rawfs *rf, struct memfs *fs,
 		 const struct session_limits *limits, unsigned int recall_ms)
 {
@@ -103,6 +109,7 @@ int rawfs_create(struct rawfs *rf, struct memfs *fs,
 		.path = path,
 		.owner = geteuid(),
 		.recall_ms = recall_ms,
+		.token_ms = 300,
 	};
 
 	*rf = (struct rawfs){ .fs = fs };
@@ -110,8 +117,7 @@ int rawfs_create(struct rawfs *rf, struct memfs *fs,
 	snprintf(path, sizeof(path), "/tmp/foliofs-session-%d", getpid());
 	if (limits)
 		opt.limits = *limits;
-	for (struct memfile *f = fs->files; f; f = f->next)
-		f->mapping.mapper = &session_mapper;
+	rawfs_adopt(rf);
 	return session_server_create(fs->dev, &ops, rf, &opt, &rf->srv);
 }
 

@@ -30,12 +30,16 @@ struct rawfs {
 	_Atomic(int) nr_gets;	/* less the puts */
 	_Atomic(int) nr_stored; /* calls */
 	int allow;		/* what allow() says */
-	unsigned int nr_waits;	/* that waits() has */
-	char log[256];		/* the last line */
+	/* In stored(), between a fault and its answer. */
+	void (*on_stored)(struct address_space *mapping, uint64_t pos);
+	unsigned int nr_waits; /* that waits() has */
+	char log[256];	       /* the last line */
 };
 
 int rawfs_create(struct rawfs *rf, struct memfs *fs,
 		 const struct session_limits *limits, unsigned int recall_ms);
+/* Files that were made since. */
+void rawfs_adopt(struct rawfs *rf);
 /* Ends the server; the files go back to their views. */
 void rawfs_destroy(struct rawfs *rf);
 
