@@ -240,13 +240,18 @@ static int call_sync(const struct pager_part *part)
 	return link_call(part->link, &call, &req, sizeof(req));
 }
 
-static int for_parts(uintptr_t start, uintptr_t end, bool tell)
+/* Cache lines of [addr, addr + len), which is in the pages [start, end). */
+static int for_parts(uintptr_t addr, size_t len, bool tell)
 {
+	uintptr_t start = addr & ~BLOCK_MASK, last = addr + len;
+	uintptr_t end = (last + BLOCK_MASK) & ~BLOCK_MASK;
 	struct pager_part part;
 	int ret = 0;
 
 	while (ret == 0 && start < end && pager_part(start, end, &part) == 0) {
-		ret = flush_part(part.start, part.end, part.link->page_sync);
+		ret = flush_part(part.start > addr ? part.start : addr,
+				 part.end < last ? part.end : last,
+				 part.link->page_sync);
 		flush_fence();
 		if (ret == 0 && tell)
 			ret = call_sync(&part);
@@ -261,7 +266,7 @@ int client_flush(const void *addr, size_t len)
 	uintptr_t start, end;
 	int ret = page_range(addr, len, &start, &end);
 
-	return ret ? ret : for_parts(start, end, false);
+	return ret ? ret : for_parts((uintptr_t)addr, len, false);
 }
 
 EXPORT int foliofs_sync(const void *addr, size_t len)
@@ -271,7 +276,7 @@ EXPORT int foliofs_sync(const void *addr, size_t len)
 
 	if (ret == 0 && !pager_covers(start, end))
 		ret = -ENOMEM;
-	return ret ? ret : for_parts(start, end, true);
+	return ret ? ret : for_parts((uintptr_t)addr, len, true);
 }
 
 static int pin_part(const struct pager_part *part, unsigned int flags,
@@ -395,7 +400,7 @@ EXPORT int foliofs_advise(void *addr, size_t len, enum foliofs_advice advice)
 		return pager_populate(start, end, true);
 	case FOLIOFS_DONTNEED:
 		/* What was stored is no longer known afterwards. */
-		ret = for_parts(start, end, true);
+		ret = for_parts(start, end - start, true);
 		return ret ? ret : pager_give_back(start, end);
 	default:
 		return -EINVAL;

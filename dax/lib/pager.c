@@ -308,9 +308,21 @@ static int map_seg(struct link *l, const struct fault *f,
 			       seg->off + (vma_index(v->vma, lo) - seg->index) *
 						  BLOCK_SIZE);
 	}
-	if (end > start)
-		mem_wake(start, end - start);
 	return ret;
+}
+
+/*
+ * Once all of it is there, or who runs on would ask for the next page.  The
+ * segments are in order and have the page that was asked for.
+ */
+static void wake_segs(const struct fault *f,
+		      const struct session_fault_reply *r)
+{
+	const struct session_seg *last = &r->seg[r->nr_segs - 1];
+	uint64_t nr = last->index + last->nr - f->index;
+
+	mem_wake(f->addr, nr << BLOCK_SHIFT);
+	mem_wake(f->addr, BLOCK_SIZE);
 }
 
 /* Pages from the asked one on; the first segment has to have it. */
@@ -338,6 +350,7 @@ static int64_t map_segs(struct link *l, const struct fault *f,
 		    next > f->index + ZERO_AROUND)
 			next = f->index + ZERO_AROUND;
 	}
+	wake_segs(f, r);
 	return (int64_t)(next - f->index);
 }
 
@@ -567,14 +580,18 @@ static int call_map(struct vma *vma, unsigned int flags)
 	return ret;
 }
 
-static void call_unmap(struct link *l, uint64_t vma, uint64_t index,
-		       uint64_t nr)
+/*
+ * Parts may leave in any order, but a vma only ends by being unmapped whole:
+ * so the last part takes all of it along.
+ */
+static void call_unmap(struct link *l, const struct vma *vma, uint64_t index,
+		       uint64_t nr, bool last)
 {
 	struct session_range req = {
 		.head.op = SESSION_UNMAP,
-		.vma = vma,
-		.index = index,
-		.nr = nr,
+		.vma = vma->number,
+		.index = last ? vma->index : index,
+		.nr = last ? vma->nr : nr,
 	};
 	struct session_reply reply;
 	struct call call = { .reply = &reply, .room = sizeof(reply) };
@@ -653,7 +670,7 @@ int pager_map(struct foliofs_file *file, uint64_t index, size_t len, int prot,
 	return 0;
 
 err_call:
-	call_unmap(vma->link, vma->number, index, vma->nr);
+	call_unmap(vma->link, vma, index, vma->nr, true);
 err_free:
 	vma_free(vma);
 err_unmap:
@@ -684,9 +701,16 @@ static int cut(uintptr_t start, uintptr_t end)
 	return ret;
 }
 
+/* What was a view; others may end its vma, so there is a copy. */
+struct taken {
+	uintptr_t start, end;
+	struct vma *vma;
+	struct vma copy;
+	bool last; /* of the vma: it is ours to free */
+};
+
 /* Take the first view of the range out.  -ENOENT: there is none. */
-static int take_view(uintptr_t start, uintptr_t end, struct view *ret_view,
-		     bool *ret_last)
+static int take_view(uintptr_t start, uintptr_t end, struct taken *t)
 {
 	sigset_t old;
 	size_t i;
@@ -705,10 +729,11 @@ static int take_view(uintptr_t start, uintptr_t end, struct view *ret_view,
 		pthread_mutex_unlock(&set_mutex);
 		mem_release(v.start, v.end - v.start);
 		v.vma->nr_left -= (v.end - v.start) >> BLOCK_SHIFT;
-		*ret_last = v.vma->nr_left == 0;
-		if (*ret_last)
+		*t = (struct taken){ v.start, v.end, v.vma, *v.vma,
+				     v.vma->nr_left == 0 };
+		if (t->last)
 			unlink_vma(v.vma);
-		*ret_view = v;
+		file_hold(v.vma->file);
 	}
 	maps_unlock(&old);
 	return ret;
@@ -716,18 +741,16 @@ static int take_view(uintptr_t start, uintptr_t end, struct view *ret_view,
 
 int pager_unmap(uintptr_t start, uintptr_t end)
 {
-	struct view v;
-	bool last;
+	struct taken t;
 	int ret;
 
-	while ((ret = take_view(start, end, &v, &last)) == 0) {
-		struct foliofs_file *file = v.vma->file;
+	while ((ret = take_view(start, end, &t)) == 0) {
+		struct foliofs_file *file = t.copy.file;
 
-		file_hold(file); /* another thread may have the last part */
-		call_unmap(file->link, v.vma->number, vma_index(v.vma, v.start),
-			   (v.end - v.start) >> BLOCK_SHIFT);
-		if (last) {
-			vma_free(v.vma);
+		call_unmap(file->link, &t.copy, vma_index(&t.copy, t.start),
+			   (t.end - t.start) >> BLOCK_SHIFT, t.last);
+		if (t.last) {
+			vma_free(t.vma);
 			file_put(file);
 		}
 		file_put(file);
@@ -821,7 +844,8 @@ static int populate_part(const struct pager_part *part, bool write,
 		.vma = part->vma,
 		.index = part->index,
 		.nr = (part->end - part->start) >> BLOCK_SHIFT,
-		.flags = write ? SESSION_RANGE_WRITE : 0,
+		.flags = SESSION_RANGE_AROUND |
+			 (write ? SESSION_RANGE_WRITE : 0),
 	};
 	struct session_fault_reply reply;
 	struct call call = {
@@ -861,7 +885,7 @@ int pager_populate(uintptr_t start, uintptr_t end, bool write)
  */
 static int renew(uintptr_t start, uintptr_t end, bool *ret_found)
 {
-	struct vma *vma = NULL, *before = NULL;
+	struct vma *vma = NULL, *before = NULL, copy;
 	struct foliofs_file *file = NULL;
 	const struct view *v;
 	bool last = false;
@@ -904,20 +928,21 @@ static int renew(uintptr_t start, uintptr_t end, bool *ret_found)
 		vma->link->vmas = vma;
 		before->nr_left -= vma->nr;
 		last = before->nr_left == 0;
+		copy = *before; /* it may end with another part */
 		if (last)
 			unlink_vma(before);
 	}
 	maps_unlock(&old);
 	if (before) {
-		call_unmap(file->link, before->number, vma_index(before, start),
-			   vma->nr);
+		call_unmap(file->link, &copy, vma_index(&copy, start), vma->nr,
+			   last);
 		if (last)
 			vma_free(before);
 		else
 			file_hold(file); /* for the new one */
 		vma = NULL;
 	} else {
-		call_unmap(file->link, vma->number, vma->index, vma->nr);
+		call_unmap(file->link, vma, vma->index, vma->nr, true);
 	}
 out:
 	if (vma)
@@ -959,11 +984,12 @@ static uint64_t find_bit(_Atomic(uint64_t) *bits, uint64_t i, uint64_t max,
 	return max;
 }
 
-/* The first run of dirty pages of [*start, *end). */
+/* The first run of dirty pages, and what of it is in [*start, *end). */
 static bool find_dirty(const struct vma *vma, uintptr_t *start, uintptr_t *end)
 {
 	uint64_t first = (*start - vma->addr) >> BLOCK_SHIFT;
-	uint64_t last = (*end - vma->addr) >> BLOCK_SHIFT;
+	uint64_t last = (*end - vma->addr + BLOCK_MASK) >> BLOCK_SHIFT;
+	uintptr_t lo, hi;
 
 	if (!vma->dirty)
 		return false;
@@ -971,8 +997,10 @@ static bool find_dirty(const struct vma *vma, uintptr_t *start, uintptr_t *end)
 	if (first == last)
 		return false;
 	last = find_bit(vma->dirty, first, last, false);
-	*start = vma->addr + (first << BLOCK_SHIFT);
-	*end = vma->addr + (last << BLOCK_SHIFT);
+	lo = vma->addr + (first << BLOCK_SHIFT);
+	hi = vma->addr + (last << BLOCK_SHIFT);
+	*start = lo > *start ? lo : *start;
+	*end = hi < *end ? hi : *end;
 	return true;
 }
 

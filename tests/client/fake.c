@@ -394,15 +394,17 @@ static void handle_map(struct fake *f, const struct session_map *req)
 	answer(f, req, -EMFILE);
 }
 
-/* By parts; the numbers of pages add up. */
+/* A vma ends when all of it goes at once. */
 static void handle_unmap(struct fake *f, const struct session_range *req)
 {
 	struct fake_vma *v = &f->vma[req->vma - 1];
 
-	must(v->nr >= req->nr);
-	v->nr -= req->nr;
-	if (v->nr == 0)
+	must(req->index >= v->index);
+	must(req->index + req->nr <= v->index + v->nr);
+	if (req->nr == v->nr) {
+		v->nr = 0;
 		f->nr_vmas--;
+	}
 	answer(f, req, 0);
 }
 
