@@ -88,6 +88,8 @@ static void set_times(struct txn *t, struct inode *ip,
 {
 	uint64_t now = inode_now(ip);
 
+	if (a->valid & FATTR_MTIME)
+		layout_forget_stores(ip);
 	if (a->valid & FATTR_ATIME)
 		inode_set(t, ip, INODE_ATIME,
 			  a->valid & FATTR_ATIME_NOW ? now

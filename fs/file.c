@@ -1380,5 +1380,6 @@ void file_close(struct inode *ip)
 {
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
 	end_aside(ip);
+	layout_settle_times(ip);
 	rwsem_up_write(&ip->rwsem);
 }

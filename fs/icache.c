@@ -457,15 +457,13 @@ int inode_pages(struct inode *ip, int64_t *ret_pages)
 	int ret;
 
 	if (pages < 0) {
-		rwsem_down_read(&ip->rwsem, LOCK_INODE2);
-		tree_down_read(ip);
+		layout_down_read(ip);
 		ret = tree_count(ip->fs, inode_data(ip), &counted);
 		if (!ret) {
 			pages = (int64_t)counted;
 			atomic_store(&ip->pages, pages);
 		}
-		tree_up_read(ip);
-		rwsem_up_read(&ip->rwsem);
+		layout_up_read(ip);
 		if (ret)
 			return fs_damaged(ip->fs, "inode %ju: bad slot",
 					  (uintmax_t)ip->ino);
@@ -474,10 +472,17 @@ int inode_pages(struct inode *ip, int64_t *ret_pages)
 	return 0;
 }
 
+static int64_t later(uint64_t word, int64_t ns)
+{
+	/* 0 is none, and not the beginning of 1970. */
+	return ns && ns > (int64_t)word ? ns : (int64_t)word;
+}
+
 void inode_stat(struct inode *ip, struct stat *st)
 {
 	uint64_t mode = inode_word(ip, INODE_MODE);
 	uint64_t owner = inode_word(ip, INODE_OWNER);
+	int64_t stored = layout_stored_ns(ip);
 	int64_t pages = 0;
 
 	atomic_store(&ip->seen, true); /* before the times are read */
@@ -494,8 +499,8 @@ void inode_stat(struct inode *ip, struct stat *st)
 	if (inode_pages(ip, &pages) == 0)
 		st->st_blocks = pages * (int64_t)(BLOCK_SIZE / 512);
 	st->st_atim = time_split((int64_t)inode_word(ip, INODE_ATIME));
-	st->st_mtim = time_split((int64_t)inode_word(ip, INODE_MTIME));
-	st->st_ctim = time_split((int64_t)inode_word(ip, INODE_CTIME));
+	st->st_mtim = time_split(later(inode_word(ip, INODE_MTIME), stored));
+	st->st_ctim = time_split(later(inode_word(ip, INODE_CTIME), stored));
 }
 
 void inode_set_mode(struct txn *t, const struct inode *ip, uint32_t mode)

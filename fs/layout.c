@@ -419,6 +419,12 @@ int layout_sync(struct inode *ip)
 
 	if (!d)
 		return 0;
+	/* Not where a truncate waits for the very one who calls fsync. */
+	if (layout_stored_ns(ip) &&
+	    rwsem_trydown_write(&ip->rwsem, LOCK_INODE)) {
+		layout_settle_times(ip);
+		rwsem_up_write(&ip->rwsem);
+	}
 	atomic_store(&d->dirty, false);
 	return dax_writeback_mapping_range(&d->mapping, 0, UINT64_MAX,
 					   DAX_WB_ALL);
@@ -427,6 +433,40 @@ int layout_sync(struct inode *ip)
 void layout_stored(struct inode *ip)
 {
 	atomic_store(&inode_dax(ip)->stored_ns, time_now());
+}
+
+int64_t layout_stored_ns(struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (!d)
+		return 0;
+	if (session_stores(&d->mapping))
+		layout_stored(ip);
+	return atomic_load(&d->stored_ns);
+}
+
+void layout_forget_stores(struct inode *ip)
+{
+	if (layout_stored_ns(ip))
+		atomic_store(&inode_dax(ip)->stored_ns, 0);
+}
+
+void layout_settle_times(struct inode *ip)
+{
+	int64_t ns = layout_stored_ns(ip);
+	struct txn t;
+
+	if (ns == 0 || inode_nlink(ip) == 0)
+		return;
+	atomic_store(&inode_dax(ip)->stored_ns, 0);
+	txn_begin(ip->fs, &t);
+	if (ns > (int64_t)inode_word(ip, INODE_MTIME))
+		inode_set(&t, ip, INODE_MTIME, (uint64_t)ns);
+	if (ns > (int64_t)inode_word(ip, INODE_CTIME))
+		inode_set(&t, ip, INODE_CTIME, (uint64_t)ns);
+	if (txn_commit(&t)) /* it may be read-only by now: it stays in DRAM */
+		atomic_store(&inode_dax(ip)->stored_ns, ns);
 }
 
 void tree_down_read(const struct inode *ip) __no_lock_analysis
@@ -443,6 +483,30 @@ void tree_up_read(const struct inode *ip) __no_lock_analysis
 
 	if (d)
 		rwsem_up_read(&d->tree_lock);
+}
+
+void layout_down_read(struct inode *ip) __no_lock_analysis
+{
+	if (!inode_dax(ip)) {
+		rwsem_down_read(&ip->rwsem, LOCK_INODE2);
+		if (!inode_dax(ip))
+			return;
+		rwsem_up_read(&ip->rwsem);
+	}
+	rwsem_down_read(&inode_dax(ip)->mapping.invalidate_lock,
+			LOCK_INVALIDATE);
+	tree_down_read(ip);
+}
+
+void layout_up_read(struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	tree_up_read(ip);
+	if (d)
+		rwsem_up_read(&d->mapping.invalidate_lock);
+	else
+		rwsem_up_read(&ip->rwsem);
 }
 
 /* Files. */
@@ -501,12 +565,13 @@ unlock:
 	return ret;
 }
 
-void layout_detach(struct inode *ip)
+void layout_detach(struct inode *ip) __no_lock_analysis
 {
 	struct inode_dax *d = inode_dax(ip);
 
 	if (!d)
 		return;
+	layout_settle_times(ip);
 	dax_break_layout_final(&d->mapping);
 	mapping_destroy(&d->mapping);
 	rwsem_destroy(&d->tree_lock);

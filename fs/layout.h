@@ -77,12 +77,28 @@ int layout_wait_idle(struct inode *ip, const char *op);
 /* Make what clients stored durable: fsync(2). */
 int layout_sync(struct inode *ip);
 
-/* A client stored to the file: its times, when they are next looked at. */
+/*
+ * Stores of clients change the file's times.  They are kept here until a
+ * moment at which they can be put on media: fsync, the last close, the end of
+ * the inode.  Whoever looks at the times before sees them all the same.
+ */
 void layout_stored(struct inode *ip);
+/* The last such store in ns since 1970, or 0 when media has it. */
+int64_t layout_stored_ns(struct inode *ip);
+/* Somebody sets the times himself: what was stored before does not count. */
+void layout_forget_stores(struct inode *ip);
+void layout_settle_times(struct inode *ip) __must_hold(ip->rwsem);
 
 /* The tree, for readers. */
 void tree_down_read(const struct inode *ip);
 void tree_up_read(const struct inode *ip);
+
+/*
+ * The same for those who hold nothing yet and may not wait for a truncate that
+ * waits for somebody's pin: stat(2).
+ */
+void layout_down_read(struct inode *ip);
+void layout_up_read(struct inode *ip);
 
 /*
  * A block that no slot points to any more becomes available: now, or when the

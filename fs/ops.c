@@ -1206,12 +1206,15 @@ static void raw_tmpfile(struct conn *conn, const struct request *rq,
 	inode_put(dir);
 }
 
-static struct conn_sx_time sx_time(uint64_t ns)
+static struct conn_sx_time sx_timespec(struct timespec ts)
 {
-	struct timespec ts = time_split((int64_t)ns);
-
 	return (struct conn_sx_time){ .sec = ts.tv_sec,
 				      .nsec = (uint32_t)ts.tv_nsec };
+}
+
+static struct conn_sx_time sx_time(uint64_t ns)
+{
+	return sx_timespec(time_split((int64_t)ns));
 }
 
 static void fill_statx(struct inode *ip, struct conn_statx *sx)
@@ -1234,8 +1237,8 @@ static void fill_statx(struct inode *ip, struct conn_statx *sx)
 				   STATX_ATTR_NODUMP,
 		.atime = sx_time(inode_word(ip, INODE_ATIME)),
 		.btime = sx_time(inode_word(ip, INODE_BTIME)),
-		.ctime = sx_time(inode_word(ip, INODE_CTIME)),
-		.mtime = sx_time(inode_word(ip, INODE_MTIME)),
+		.ctime = sx_timespec(st.st_ctim),
+		.mtime = sx_timespec(st.st_mtim),
 		.rdev_major = major(st.st_rdev),
 		.rdev_minor = minor(st.st_rdev),
 	};
