@@ -318,7 +318,12 @@ class Nulld(Peer):
 
 
 class PassthroughLl(Peer):
-    """libfuse's example on tmpfs, in its fastest configuration here."""
+    """libfuse's example on tmpfs, in its fastest configuration here.
+
+    It leaves permissions to nobody; ":checked" has the kernel check them, as
+    for every other peer, which asks for the attributes of a directory anew
+    after each change in it.
+    """
 
     def mount(self):
         if not os.path.exists(EXAMPLE):
@@ -326,10 +331,12 @@ class PassthroughLl(Peer):
         program = self.work.path('passthrough_ll')
         if not os.path.exists(program):
             compile_c(EXAMPLE, program)
-        below = self.work.path('below.passthrough_ll')
+        below = self.work.path('below.' + self.name.replace(':', '-'))
         os.makedirs(below, exist_ok=True)
+        checked = (',default_permissions' if self.name.endswith(':checked')
+                   else '')
         self.spawn([program, '-f', '-s', '-o',
-                    f'source={below},cache=always', self.mnt])
+                    f'source={below},cache=always' + checked, self.mnt])
 
 
 class Fuse2fs(Peer):
