@@ -1129,6 +1129,21 @@ static size_t fuzz_size(uint32_t op)
 	}
 }
 
+/* The fuzzer is a process of its own, and asks the daemon for tokens. */
+static struct {
+	int ask, answer;
+} token_pipe;
+
+static void fuzz_token(uint8_t ret[SESSION_TOKEN_SIZE])
+{
+	char which = (char)rnd(2);
+
+	if (write(token_pipe.ask, &which, 1) != 1 ||
+	    read(token_pipe.answer, ret, SESSION_TOKEN_SIZE) !=
+		    SESSION_TOKEN_SIZE)
+		_exit(2);
+}
+
 /* A message with sensible and senseless fields; its size. */
 static size_t fuzz_message(union fuzz *m)
 {
@@ -1145,24 +1160,39 @@ static size_t fuzz_message(union fuzz *m)
 		m->map.handle = rnd(2);
 		m->map.flags = (uint32_t)rnd(4);
 		m->map.reserved = 0;
-	} else if (m->head.op == SESSION_OPEN && rnd(4)) {
-		session_token(rf.srv, rnd(2) ? &A->mapping : &B->mapping,
-			      rnd(2), m->open.token);
+	} else if (m->head.op == SESSION_OPEN && rnd(4) == 0) {
+		fuzz_token(m->open.token);
 	} else if (size == sizeof(m->range) && rnd(8)) {
+		m->range.vma = rnd(4) + 1;
+		m->range.index = rnd(10);
+		m->range.nr = rnd(4) + 1;
 		m->range.flags = (uint32_t)rnd(8);
 		m->range.reserved = 0;
 	}
-	if (rnd(200) == 0)
+	if (rnd(1000) == 0)
 		m->bytes[rnd(size)] ^= (unsigned char)(1u << rnd(8));
-	return rnd(400) ? size : rnd(sizeof(*m)) + 1;
+	return rnd(1000) ? size : rnd(sizeof(*m)) + 1;
 }
 
-static void fuzz_connect(struct raw *r)
+/* Mostly with a file and some vmas, so that messages make sense. */
+static int fuzz_connect(struct raw *r)
 {
+	uint8_t t[SESSION_TOKEN_SIZE];
+	uint64_t vma;
+	int ret;
+
 	raw_end(r);
-	cr_assert_eq(raw_connect(r, session_server_path(rf.srv)), 0);
-	if (rnd(20))
-		cr_assert_eq(raw_hello(r), 0);
+	ret = raw_connect(r, session_server_path(rf.srv));
+	if (ret || rnd(20) == 0)
+		return ret;
+	fuzz_token(t);
+	ret = raw_hello(r);
+	if (!ret)
+		ret = raw_open(r, t);
+	for (unsigned int i = 0; ret == 0 && i < 4; i++)
+		ret = raw_map(r, ADDR + rnd(2) * BLOCK_SIZE, 0, 5 + rnd(10),
+			      SESSION_MAP_WRITE, &vma);
+	return ret == -EACCES ? 0 : ret; /* a file to read from */
 }
 
 /* Whatever the server says; recalls are sometimes left alone. */
@@ -1202,25 +1232,68 @@ static void *break_main(void *arg)
 	return NULL;
 }
 
-Test(session_late, fuzz)
+static void fuzz_main(void)
 {
 	struct raw *clients[] = { &c1, &c2 };
 	union fuzz m;
 	size_t size;
 
-	session_set_recall_ms(rf.srv, 2);
-	fuzz_connect(&c1);
-	fuzz_connect(&c2);
-	cr_assert_eq(pthread_create(&breaker.thread, NULL, break_main, NULL),
-		     0);
+	munmap((void *)(uintptr_t)fs->pm->base, fs->pm->size);
 	for (unsigned int i = 0; i < 40000; i++) {
 		struct raw *r = clients[rnd(2)];
 
 		size = fuzz_message(&m);
-		if (send(r->fd, &m, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ||
-		    fuzz_read(r) || rnd(3000) == 0)
-			fuzz_connect(r);
+		if ((send(r->fd, &m, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ||
+		     fuzz_read(r) || rnd(1000) == 0) &&
+		    fuzz_connect(r))
+			_exit(1);
 	}
+	_exit(0);
+}
+
+/* Tokens for the fuzzer until it ends. */
+static void serve_tokens(int ask, int answer)
+{
+	uint8_t t[SESSION_TOKEN_SIZE];
+	char which;
+
+	while (read(ask, &which, 1) == 1) {
+		cr_assert_eq(session_token(rf.srv,
+					   which ? &A->mapping : &B->mapping,
+					   rnd(4), t),
+			     0);
+		cr_assert_eq(write(answer, t, sizeof(t)), sizeof(t));
+	}
+}
+
+Test(session_late, fuzz)
+{
+	struct session_stat stat;
+	int ask[2], answer[2], status;
+	pid_t pid;
+
+	session_set_recall_ms(rf.srv, 2);
+	cr_assert_eq(pipe(ask), 0);
+	cr_assert_eq(pipe(answer), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(ask[0]);
+		token_pipe.ask = ask[1];
+		token_pipe.answer = answer[0];
+		fuzz_main();
+	}
+	close(ask[1]);
+	cr_assert_eq(pthread_create(&breaker.thread, NULL, break_main, NULL),
+		     0);
+	serve_tokens(ask[0], answer[1]);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
 	atomic_store(&breaker.stop, true);
 	pthread_join(breaker.thread, NULL);
+	/* It got somewhere, and nothing is left. */
+	session_server_stat(rf.srv, &stat);
+	cr_expect_gt(stat.nr_faults, 300);
+	cr_expect_gt(stat.nr_recalls, 100);
+	cr_expect_gt(stat.nr_late, 0);
+	until(nr_clients() == 0);
 }

@@ -198,6 +198,8 @@ static void on_recall(struct raw *r, const void *msg)
 	if (r->nr_recalls < RAW_MAX_RECALLS)
 		r->recalls[r->nr_recalls] = *m;
 	r->nr_recalls++;
+	if (r->on_recall)
+		r->on_recall(r, m);
 	if (!r->deaf)
 		answer(r, m->head.id);
 }

@@ -21,6 +21,10 @@ struct raw {
 	uint32_t open_flags;
 	unsigned int nr_recalls;
 	struct session_recall recalls[RAW_MAX_RECALLS]; /* the first ones */
+
+	/* Before a recall is answered. */
+	void (*on_recall)(struct raw *r, const struct session_recall *m);
+	void *ctx;
 };
 
 /* The server of a test: every file of @fs that exists is mapped through it. */
