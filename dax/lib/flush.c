@@ -6,6 +6,7 @@
 
 #include <linux/magic.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -15,6 +16,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+
+#define STREAM_FROM 256 /* bytes; below, caching is cheaper */
 
 typedef void (*flush_fn)(const char *p, const char *end);
 
@@ -66,6 +69,38 @@ void flush_fence(void)
 	_mm_sfence();
 }
 
+static void copy_and_flush(char *dst, const char *src, size_t len)
+{
+	memcpy(dst, src, len);
+	flush_lines((uintptr_t)dst, (uintptr_t)dst + len);
+}
+
+void flush_copy(void *to, const void *from, size_t len)
+{
+	const char *src = from;
+	char *dst = to;
+	size_t head = -(uintptr_t)dst % CACHE_LINE;
+
+	if (len < STREAM_FROM) {
+		copy_and_flush(dst, src, len);
+		return;
+	}
+	if (head)
+		copy_and_flush(dst, src, head);
+	dst += head;
+	src += head;
+	for (len -= head; len >= CACHE_LINE; len -= CACHE_LINE) {
+		for (size_t i = 0; i < CACHE_LINE; i += sizeof(__m128i))
+			_mm_stream_si128(
+				(__m128i *)(dst + i),
+				_mm_loadu_si128((const __m128i *)(src + i)));
+		dst += CACHE_LINE;
+		src += CACHE_LINE;
+	}
+	if (len)
+		copy_and_flush(dst, src, len);
+}
+
 #define KNOWS_LINES 1
 #else
 /* Elsewhere the kernel is asked, which knows how. */
@@ -78,6 +113,11 @@ void flush_lines(uintptr_t start, uintptr_t end)
 void flush_fence(void)
 {
 	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void flush_copy(void *dst, const void *src, size_t len)
+{
+	memcpy(dst, src, len);
 }
 
 #define KNOWS_LINES 0

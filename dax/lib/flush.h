@@ -25,4 +25,7 @@ bool flush_needs_msync(int dev);
 void flush_lines(uintptr_t start, uintptr_t end);
 void flush_fence(void);
 
+/* Copy to media, and flush; long copies go around the caches. */
+void flush_copy(void *dst, const void *src, size_t len);
+
 #endif

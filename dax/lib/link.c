@@ -380,12 +380,12 @@ static void wait_for_packet(int fd)
 static void link_free(struct link *l)
 {
 	if (l->sock >= 0)
-		close(l->sock);
+		mem_close_fd(l->sock);
 	if (l->lost_event >= 0)
-		close(l->lost_event);
+		mem_close_fd(l->lost_event);
 	for (int i = 0; i < 2; i++)
 		if (l->dev[i] >= 0)
-			close(l->dev[i]);
+			mem_close_fd(l->dev[i]);
 	if (l->mail)
 		munmap(l->mail, l->nr_mail * sizeof(*l->mail));
 	pthread_mutex_destroy(&l->lock);
@@ -454,7 +454,7 @@ static int dial(const char *path)
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr))) {
 		int ret = -errno;
 
-		close(sock);
+		mem_close_fd(sock);
 		return ret == -ENOENT ? -ENOTCONN : ret;
 	}
 	return sock;
@@ -645,12 +645,12 @@ void links_forget(void)
 {
 	for (struct link *l = links; l; l = l->next) {
 		atomic_store(&l->lost, true);
-		close(l->sock);
-		close(l->lost_event);
+		mem_close_fd(l->sock);
+		mem_close_fd(l->lost_event);
 		l->sock = l->lost_event = -1;
 		for (int i = 0; i < 2; i++) {
 			if (l->dev[i] >= 0)
-				close(l->dev[i]);
+				mem_close_fd(l->dev[i]);
 			l->dev[i] = -1;
 		}
 		munmap(l->mail, l->nr_mail * sizeof(*l->mail));

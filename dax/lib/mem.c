@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -47,19 +48,56 @@ static struct {
 	unsigned long nr_maps; /* at most so many now */
 } mem;
 
+/* Bits of descriptors from OWN_FIRST on. */
+#define OWN_FIRST 16
+#define OWN_WORDS 1024
+static _Atomic(uint64_t) own_fds[OWN_WORDS];
+
+static bool own_bit(int fd, uint64_t *ret_bit, size_t *ret_word)
+{
+	size_t i = (size_t)fd - OWN_FIRST;
+
+	*ret_bit = UINT64_C(1) << i % 64;
+	*ret_word = i / 64;
+	return fd >= OWN_FIRST && i / 64 < OWN_WORDS;
+}
+
+bool mem_own_fd(int fd)
+{
+	uint64_t bit;
+	size_t i;
+
+	return own_bit(fd, &bit, &i) && atomic_load(&own_fds[i]) & bit;
+}
+
 int mem_high_fd(int fd)
 {
 	struct rlimit rl;
 	rlim_t from = 512;
+	uint64_t bit;
+	size_t i;
 	int high;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / 2 < from)
 		from = rl.rlim_cur / 2;
 	high = fcntl(fd, F_DUPFD_CLOEXEC, (int)from);
-	if (high < 0)
-		return fd;
+	if (high >= 0) {
+		close(fd);
+		fd = high;
+	}
+	if (own_bit(fd, &bit, &i))
+		atomic_fetch_or(&own_fds[i], bit);
+	return fd;
+}
+
+void mem_close_fd(int fd)
+{
+	uint64_t bit;
+	size_t i;
+
+	if (own_bit(fd, &bit, &i))
+		atomic_fetch_and(&own_fds[i], ~bit);
 	close(fd);
-	return high;
 }
 
 /* A file of /proc, or a part of it, without malloc(). */
@@ -146,13 +184,13 @@ int mem_init(void)
 		return fd;
 	fd = mem_high_fd(fd);
 	if (ioctl(fd, UFFDIO_API, &api)) {
-		close(fd);
+		mem_close_fd(fd);
 		return -ENOSYS;
 	}
 	mem.empty = memfd_create("foliofs: past the end", MFD_CLOEXEC);
 	if (mem.empty < 0) {
-		close(fd);
-		return -errno;
+		mem_close_fd(fd);
+		return -EMFILE;
 	}
 	mem.empty = mem_high_fd(mem.empty);
 	mem.uffd = fd;
@@ -162,8 +200,8 @@ int mem_init(void)
 void mem_forget(void)
 {
 	if (mem.uffd) {
-		close(mem.uffd);
-		close(mem.empty);
+		mem_close_fd(mem.uffd);
+		mem_close_fd(mem.empty);
 	}
 	mem.uffd = 0;
 	for (int i = 0; i < NR_PROT; i++)

@@ -73,4 +73,10 @@ bool mem_crowded(void);
 /* A descriptor out of the way of the program's; takes @fd. */
 int mem_high_fd(int fd);
 
+/* Close one of those. */
+void mem_close_fd(int fd);
+
+/* Is it one of the library's, which the program does not know of? */
+bool mem_own_fd(int fd);
+
 #endif

@@ -806,6 +806,22 @@ bool pager_covers(uintptr_t start, uintptr_t end)
 	return ret;
 }
 
+/* A view that comes or goes meanwhile is the program's race. */
+bool pager_overlaps(uintptr_t start, uintptr_t end)
+{
+	sigset_t old;
+	bool ret;
+	size_t i;
+
+	if (__atomic_load_n(&views.nr, __ATOMIC_RELAXED) == 0)
+		return false;
+	maps_lock(&old);
+	i = views_lower(&views, start);
+	ret = i < views.nr && views.v[i].start < end;
+	maps_unlock(&old);
+	return ret;
+}
+
 int pager_part(uintptr_t addr, uintptr_t end, struct pager_part *ret_part)
 {
 	const struct view *v;
@@ -820,6 +836,8 @@ int pager_part(uintptr_t addr, uintptr_t end, struct pager_part *ret_part)
 		ret_part->start = v->start > addr ? v->start : addr;
 		ret_part->end = v->end < end ? v->end : end;
 		ret_part->link = v->vma->link;
+		ret_part->file = v->vma->file;
+		ret_part->prot = v->prot;
 		ret_part->vma = v->vma->number;
 		ret_part->index = vma_index(v->vma, ret_part->start);
 		link_hold(v->vma->link);

@@ -55,6 +55,9 @@ int pager_give_back(uintptr_t start, uintptr_t end);
 /* Is all of it mapped? */
 bool pager_covers(uintptr_t start, uintptr_t end);
 
+/* Is any of it?  Quick where nothing at all is mapped. */
+bool pager_overlaps(uintptr_t start, uintptr_t end);
+
 /*
  * What of [addr, end) the first view there has: a part of one vma.  *ret_link
  * is held.  -ENOENT when there is none.
@@ -63,8 +66,10 @@ struct pager_part {
 	uintptr_t start;
 	uintptr_t end;
 	struct link *link;
+	struct foliofs_file *file; /* the view's */
 	uint64_t vma;
 	uint64_t index;
+	int prot;
 };
 int pager_part(uintptr_t addr, uintptr_t end, struct pager_part *ret_part);
 

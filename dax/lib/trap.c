@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -86,18 +87,24 @@ static int install(int sig, struct sigaction *old)
 	return sigaction(sig, &sa, old) ? -errno : 0;
 }
 
+static _Atomic(bool) installed;
+
+bool trap_installed(void)
+{
+	return atomic_load_explicit(&installed, memory_order_relaxed);
+}
+
 int trap_init(void)
 {
 	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-	static bool done;
 	int ret = 0;
 
 	pthread_mutex_lock(&mutex);
-	if (!done) {
+	if (!trap_installed()) {
 		ret = install(SIGSEGV, &theirs[0]);
 		if (ret == 0)
 			ret = install(SIGBUS, &theirs[1]);
-		done = ret == 0;
+		atomic_store(&installed, ret == 0);
 	}
 	pthread_mutex_unlock(&mutex);
 	return ret;

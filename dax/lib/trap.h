@@ -15,6 +15,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 
 /* Put the handlers before those of the program; once. */
 int trap_init(void);
@@ -27,6 +28,9 @@ int trap_init(void);
  *	trap_guard = NULL;
  */
 extern __thread sigjmp_buf *trap_guard;
+
+/* From then on; may be called from anywhere. */
+bool trap_installed(void);
 
 /* What the program would see as its own handler, and what it may set. */
 void trap_swap(int sig, const struct sigaction *act, struct sigaction *old);
