@@ -82,32 +82,37 @@ static int begin_store(struct inode *ip, struct tree_run *run, uint64_t nr,
 	return 0;
 }
 
+static int begin_write(struct inode *ip, uint64_t index, uint64_t nr,
+		       struct iomap *iomap, struct iomap *srcmap)
+{
+	struct inode_dax *d = inode_dax(ip);
+	struct tree_run run;
+	int ret;
+
+	rwsem_down_write(&d->tree_lock, LOCK_TREE);
+	ret = file_run(ip, index, nr, &run);
+	if (!ret)
+		ret = begin_store(ip, &run, nr, iomap, srcmap);
+	rwsem_up_write(&d->tree_lock);
+	return ret;
+}
+
 static int iomap_begin(struct address_space *mapping, uint64_t pos,
 		       uint64_t length, unsigned int flags, struct iomap *iomap,
 		       struct iomap *srcmap)
 {
 	struct inode *ip = mapping->host;
-	struct inode_dax *d = inode_dax(ip);
 	uint64_t nr = (length + BLOCK_MASK) >> BLOCK_SHIFT;
 	struct tree_run run;
 	int ret;
 
 	if (flags & IOMAP_WRITE)
-		rwsem_down_write(&d->tree_lock, LOCK_TREE);
-	else
-		rwsem_down_read(&d->tree_lock, LOCK_TREE);
+		return begin_write(ip, pos >> BLOCK_SHIFT, nr, iomap, srcmap);
+	tree_down_read(ip);
 	ret = file_run(ip, pos >> BLOCK_SHIFT, nr, &run);
-	if (ret)
-		goto unlock;
-	if (flags & IOMAP_WRITE)
-		ret = begin_store(ip, &run, nr, iomap, srcmap);
-	else
+	tree_up_read(ip);
+	if (!ret)
 		set_iomap(iomap, &run);
-unlock:
-	if (flags & IOMAP_WRITE)
-		rwsem_up_write(&d->tree_lock);
-	else
-		rwsem_up_read(&d->tree_lock);
 	return ret;
 }
 

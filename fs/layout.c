@@ -348,6 +348,7 @@ static void flush_before_pair(struct inode *ip) __no_lock_analysis
 }
 
 int layout_begin_pair(struct inode *a, struct inode *b, const char *op)
+	__no_lock_analysis
 {
 	struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
 	struct breaking brk;
