@@ -201,6 +201,8 @@ static inline void inode_put(struct inode *ip)
 {
 	inode_put_many(ip, 1);
 }
+/* The same by number, for the references that replies gave the kernel. */
+void inode_forget(struct foliofs *fs, uint64_t ino, uint64_t nr);
 uint64_t icache_nr(const struct foliofs *fs);
 /*
  * An inode that is in DRAM, with a reference, and *pos moved on; NULL at the

@@ -359,12 +359,37 @@ bool space_retry(struct foliofs *fs, struct space_retry *r)
 	return now - atomic_load(&fs->unlinked_ns) < UNLINK_OLD_NS;
 }
 
+/* Drop references with the shard locked; true if they were the last ones. */
+static bool drop_locked(struct icache *ic, struct inode *ip, uint64_t nr,
+			bool *ret_unlinked)
+{
+	uint64_t before = atomic_fetch_sub(&ip->refs, nr);
+
+	assert(before >= nr);
+	if (before != nr)
+		return false;
+	/* Now, as others may bring it in again, and remove it. */
+	*ret_unlinked = inode_nlink(ip) == 0;
+	remove_locked(ic, ip);
+	return true;
+}
+
+/* It has left the table. */
+static void inode_gone(struct inode *ip, bool unlinked)
+{
+	layout_detach(ip);
+	if (unlinked)
+		evict_or_collect(ip);
+	else
+		inode_free(ip);
+}
+
 void inode_put_many(struct inode *ip, uint64_t nr)
 {
 	struct icache *ic = ip->fs->icache;
 	struct shard *shard = shard_of(ic, ip->ino);
 	uint64_t before = atomic_load(&ip->refs);
-	bool unlinked = false;
+	bool last, unlinked;
 
 	/* Not the last one: no lock. */
 	while (before > nr)
@@ -373,21 +398,26 @@ void inode_put_many(struct inode *ip, uint64_t nr)
 			return;
 
 	mutex_lock(&shard->lock);
-	before = atomic_fetch_sub(&ip->refs, nr);
-	assert(before >= nr);
-	if (before == nr) {
-		/* Now, as others may bring it in again, and remove it. */
-		unlinked = inode_nlink(ip) == 0;
-		remove_locked(ic, ip);
-	}
+	last = drop_locked(ic, ip, nr, &unlinked);
 	mutex_unlock(&shard->lock);
-	if (before != nr)
-		return;
-	layout_detach(ip);
-	if (unlinked)
-		evict_or_collect(ip);
-	else
-		inode_free(ip);
+	if (last)
+		inode_gone(ip, unlinked);
+}
+
+void inode_forget(struct foliofs *fs, uint64_t ino, uint64_t nr)
+{
+	struct icache *ic = fs->icache;
+	struct shard *shard = shard_of(ic, ino);
+	bool last = false, unlinked;
+	struct inode *ip;
+
+	mutex_lock(&shard->lock);
+	ip = find_locked(ic, ino);
+	if (ip)
+		last = drop_locked(ic, ip, nr, &unlinked);
+	mutex_unlock(&shard->lock);
+	if (last)
+		inode_gone(ip, unlinked);
 }
 
 void icache_drop(struct foliofs *fs)

@@ -182,11 +182,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
 	struct foliofs *fs = fs_of(req);
-	struct inode *ip;
 
 	count(fs);
-	if (inode_get(fs, ino, &ip) == 0)
-		inode_put_many(ip, nlookup + 1);
+	inode_forget(fs, ino, nlookup);
 	fuse_reply_none(req);
 }
 
@@ -194,12 +192,10 @@ static void op_forget_multi(fuse_req_t req, size_t nr,
 			    struct fuse_forget_data *forgets)
 {
 	struct foliofs *fs = fs_of(req);
-	struct inode *ip;
 
 	count(fs);
 	for (size_t i = 0; i < nr; i++)
-		if (inode_get(fs, forgets[i].ino, &ip) == 0)
-			inode_put_many(ip, forgets[i].nlookup + 1);
+		inode_forget(fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
