@@ -588,6 +588,10 @@ static bool client_close(struct session_client *c, enum client_state state)
 	fd = c->fd;
 	changed = c->state < state;
 	if (changed) {
+		if (c->state == CLIENT_GONE)
+			atomic_fetch_sub(&c->srv->nr_gone, 1);
+		if (state == CLIENT_GONE)
+			atomic_fetch_add(&c->srv->nr_gone, 1);
 		c->fd = -1;
 		c->state = state;
 		while (!STAILQ_EMPTY(&c->out))
@@ -640,26 +644,18 @@ static void client_hangup(struct session_client *c)
 		client_dead(c);
 		return;
 	}
-	if (!client_close(c, CLIENT_GONE))
-		return;
-	session_log(srv, "%s[%d] ended its session and maps the device still",
-		    c->comm, c->pid);
-	mutex_lock(&srv->lock);
-	srv->nr_gone++;
-	mutex_unlock(&srv->lock);
+	if (client_close(c, CLIENT_GONE))
+		session_log(
+			srv,
+			"%s[%d] ended its session and maps the device still",
+			c->comm, c->pid);
 }
 
 /* Look again at one that is gone. */
 static void client_check_gone(struct session_client *c)
 {
-	struct session_server *srv = c->srv;
-
-	if (client_state(c) != CLIENT_GONE || client_holds_on(c))
-		return;
-	mutex_lock(&srv->lock);
-	srv->nr_gone--;
-	mutex_unlock(&srv->lock);
-	client_dead(c);
+	if (client_state(c) == CLIENT_GONE && !client_holds_on(c))
+		client_dead(c);
 }
 
 static void check_gone(struct session_server *srv)
@@ -698,7 +694,7 @@ static void client_accept(struct session_server *srv)
 	}
 	c = client_alloc(srv, fd);
 	if (c)
-		ret = c->pidfd < 0 ? -ESRCH : client_insert(c);
+		ret = c->pid <= 0 || c->pidfd < 0 ? -ESRCH : client_insert(c);
 	if (ret) {
 		refuse(fd, ret);
 		if (c)
@@ -748,23 +744,31 @@ static void socket_event(struct session_client *c, uint32_t events)
 	client_hangup(c);
 }
 
+/* The file of a token whose time is over, or NULL. */
+static struct address_space *expired_token(struct session_server *srv)
+{
+	struct address_space *mapping = NULL;
+	uint64_t now = session_now();
+
+	mutex_lock(&srv->lock);
+	for (unsigned int i = 0; srv->nr_tokens && i < MAX_TOKENS; i++) {
+		if (!srv->tokens[i].mapping || srv->tokens[i].until_ns > now)
+			continue;
+		mapping = srv->tokens[i].mapping;
+		srv->tokens[i].mapping = NULL;
+		srv->nr_tokens--;
+		break;
+	}
+	mutex_unlock(&srv->lock);
+	return mapping;
+}
+
 static void expire_tokens(struct session_server *srv)
 {
-	uint64_t now = session_now();
 	struct address_space *mapping;
 
-	for (unsigned int i = 0; i < MAX_TOKENS; i++) {
-		mapping = NULL;
-		mutex_lock(&srv->lock);
-		if (srv->tokens[i].mapping && srv->tokens[i].until_ns <= now) {
-			mapping = srv->tokens[i].mapping;
-			srv->tokens[i].mapping = NULL;
-			srv->nr_tokens--;
-		}
-		mutex_unlock(&srv->lock);
-		if (mapping)
-			srv->ops->put(mapping);
-	}
+	while ((mapping = expired_token(srv)))
+		srv->ops->put(mapping);
 }
 
 static int poll_ms(struct session_server *srv)
@@ -772,7 +776,7 @@ static int poll_ms(struct session_server *srv)
 	bool needed;
 
 	mutex_lock(&srv->lock);
-	needed = srv->nr_gone > 0 || srv->nr_tokens > 0;
+	needed = atomic_load(&srv->nr_gone) > 0 || srv->nr_tokens > 0;
 	mutex_unlock(&srv->lock);
 	return needed ? POLL_MS : -1;
 }
@@ -1066,7 +1070,7 @@ void session_server_stat(struct session_server *srv, struct session_stat *ret)
 	};
 	mutex_lock(&srv->lock);
 	ret->nr_clients = srv->nr_clients;
-	ret->nr_gone = srv->nr_gone;
+	ret->nr_gone = atomic_load(&srv->nr_gone);
 	ret->nr_tokens = srv->nr_tokens;
 	mutex_unlock(&srv->lock);
 	mutex_lock(&srv->pool.lock);

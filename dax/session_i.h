@@ -194,12 +194,13 @@ struct session_server {
 	_Atomic(unsigned int) recall_ms;
 	_Atomic(bool) over;
 	_Atomic(uint64_t) nr_faults, nr_recalls, nr_late;
+	_Atomic(unsigned int) nr_gone;
 	struct session_pool pool;
 	uint64_t next_poll_ns; /* of whoever receives */
 
 	struct mutex lock; /* covers everything below */
 	struct session_client **clients;
-	unsigned int nr_clients, nr_new, nr_gone, nr_tokens;
+	unsigned int nr_clients, nr_tokens;
 	uint64_t next_client;
 	struct session_token tokens[MAX_TOKENS];
 };

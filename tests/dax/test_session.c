@@ -403,6 +403,7 @@ Test(session_late, what_is_not_given_back_becomes_a_pin)
 	truncate_begin(A);
 	until(wait_count(file_folio(A, 5), 0) == 1);
 	expect_counts(file_folio(A, 5), 1, 0);
+	cr_expect_not_null(strstr(rf.log, "does not answer"));
 	/* Once is enough. */
 	begin = ms_since(0);
 	session_set_recall_ms(rf.srv, 10000);
