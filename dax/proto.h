@@ -22,7 +22,8 @@
  * Everything that a client sends is checked field by field; a message that
  * cannot be is answered -EPROTO, and a packet that is none ends the session.
  * Replies and recalls of one client leave in the order in which the daemon
- * changed its books, so a RECALL that follows a FAULT's answer covers it.
+ * changed its books, so a RECALL that follows a FAULT's answer covers it.  The
+ * client does what they say in that order.
  *
  * The mailbox is a page that client and daemon share, one cache line for each
  * file handle: it lets a client say that it stored to a file without a

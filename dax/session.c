@@ -38,7 +38,7 @@
 /* How often those who are gone are looked at, and tokens expire. */
 #define POLL_MS 100
 
-/* Clients that have not said HELLO; one more, and the oldest has to go. */
+/* Clients that have not said HELLO; for one more, the oldest has to go. */
 #define MAX_NEW 64u
 
 /* What may be queued for a client that does not read. */
@@ -463,6 +463,16 @@ static void client_remove(struct session_client *c)
 	client_put(c);
 }
 
+static enum client_state client_state(struct session_client *c)
+{
+	enum client_state state;
+
+	mutex_lock(&c->lock);
+	state = c->state;
+	mutex_unlock(&c->lock);
+	return state;
+}
+
 /* With a reference; NULL: it is not there any more. */
 static struct session_client *client_find(struct session_server *srv,
 					  uint64_t number)
@@ -479,31 +489,30 @@ static struct session_client *client_find(struct session_server *srv,
 	return c;
 }
 
-/* Make room among those who have only connected. */
-static void shut_oldest_new(struct session_server *srv)
+/*
+ * The one who has been connected for longest without a word, when there are
+ * too many of those, or no room; with a reference.
+ */
+static struct session_client *find_silent(struct session_server *srv)
 {
+	unsigned int max = srv->limits.max_clients, nr = 0;
 	struct session_client *oldest = NULL, *c;
-	unsigned int nr = 0;
 
 	mutex_lock(&srv->lock);
-	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
+	for (unsigned int i = 0; i < max; i++) {
 		c = srv->clients[i];
-		if (!c)
+		if (!c || client_state(c) != CLIENT_NEW)
 			continue;
-		mutex_lock(&c->lock);
-		if (c->state == CLIENT_NEW) {
-			nr++;
-			if (!oldest || c->since_ns < oldest->since_ns)
-				oldest = c;
-		}
-		mutex_unlock(&c->lock);
+		nr++;
+		if (!oldest || c->since_ns < oldest->since_ns)
+			oldest = c;
 	}
-	if (nr > MAX_NEW || nr > srv->limits.max_clients / 4) {
-		mutex_lock(&oldest->lock);
-		client_shut(oldest);
-		mutex_unlock(&oldest->lock);
-	}
+	if (nr < MAX_NEW && nr < (max + 3) / 4 && srv->nr_clients < max)
+		oldest = NULL;
+	if (oldest)
+		client_get(oldest);
 	mutex_unlock(&srv->lock);
+	return oldest;
 }
 
 static void refuse(int fd, int error)
@@ -515,34 +524,6 @@ static void refuse(int fd, int error)
 
 	send(fd, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL);
 	close(fd);
-}
-
-static void client_accept(struct session_server *srv)
-{
-	struct session_client *c;
-	int fd, ret = -ENOMEM;
-
-	fd = accept4(srv->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0) {
-		/* No descriptors: do not come back at once for the same. */
-		if (errno == EMFILE || errno == ENFILE)
-			usleep(1000);
-		return;
-	}
-	c = client_alloc(srv, fd);
-	if (c)
-		ret = c->pidfd < 0 ? -ESRCH : client_insert(c);
-	if (ret) {
-		refuse(fd, ret);
-		if (c)
-			client_put(c);
-		return;
-	}
-	read_comm(c);
-	client_watch(c, EPOLL_CTL_ADD, c->pidfd, EPOLLIN, EVENT_PROCESS);
-	client_watch(c, EPOLL_CTL_ADD, c->fd, EPOLLIN | EPOLLRDHUP,
-		     EVENT_SOCKET);
-	shut_oldest_new(srv);
 }
 
 /* Go. */
@@ -607,6 +588,10 @@ static bool client_close(struct session_client *c, enum client_state state)
 	fd = c->fd;
 	changed = c->state < state;
 	if (changed) {
+		if (c->state == CLIENT_GONE)
+			atomic_fetch_sub(&c->srv->nr_gone, 1);
+		if (state == CLIENT_GONE)
+			atomic_fetch_add(&c->srv->nr_gone, 1);
 		c->fd = -1;
 		c->state = state;
 		while (!STAILQ_EMPTY(&c->out))
@@ -659,30 +644,18 @@ static void client_hangup(struct session_client *c)
 		client_dead(c);
 		return;
 	}
-	if (!client_close(c, CLIENT_GONE))
-		return;
-	session_log(srv, "%s[%d] ended its session and maps the device still",
-		    c->comm, c->pid);
-	mutex_lock(&srv->lock);
-	srv->nr_gone++;
-	mutex_unlock(&srv->lock);
+	if (client_close(c, CLIENT_GONE))
+		session_log(
+			srv,
+			"%s[%d] ended its session and maps the device still",
+			c->comm, c->pid);
 }
 
 /* Look again at one that is gone. */
 static void client_check_gone(struct session_client *c)
 {
-	struct session_server *srv = c->srv;
-	bool gone;
-
-	mutex_lock(&c->lock);
-	gone = c->state == CLIENT_GONE;
-	mutex_unlock(&c->lock);
-	if (!gone || client_holds_on(c))
-		return;
-	mutex_lock(&srv->lock);
-	srv->nr_gone--;
-	mutex_unlock(&srv->lock);
-	client_dead(c);
+	if (client_state(c) == CLIENT_GONE && !client_holds_on(c))
+		client_dead(c);
 }
 
 static void check_gone(struct session_server *srv)
@@ -702,16 +675,43 @@ static void check_gone(struct session_server *srv)
 	}
 }
 
+static void client_accept(struct session_server *srv)
+{
+	struct session_client *c, *silent;
+	int fd, ret = -ENOMEM;
+
+	fd = accept4(srv->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		/* No descriptors: do not come back at once for the same. */
+		if (errno == EMFILE || errno == ENFILE)
+			usleep(1000);
+		return;
+	}
+	silent = find_silent(srv);
+	if (silent) {
+		client_dead(silent);
+		client_put(silent);
+	}
+	c = client_alloc(srv, fd);
+	if (c)
+		ret = c->pid <= 0 || c->pidfd < 0 ? -ESRCH : client_insert(c);
+	if (ret) {
+		refuse(fd, ret);
+		if (c)
+			client_put(c);
+		return;
+	}
+	read_comm(c);
+	client_watch(c, EPOLL_CTL_ADD, c->pidfd, EPOLLIN, EVENT_PROCESS);
+	client_watch(c, EPOLL_CTL_ADD, c->fd, EPOLLIN | EPOLLRDHUP,
+		     EVENT_SOCKET);
+}
+
 static void process_event(struct session_client *c)
 {
-	enum client_state state;
-
-	mutex_lock(&c->lock);
-	state = c->state;
-	mutex_unlock(&c->lock);
-	if (state == CLIENT_GONE)
+	if (client_state(c) == CLIENT_GONE)
 		client_check_gone(c);
-	else if (state != CLIENT_DEAD)
+	else
 		client_dead(c);
 }
 
@@ -744,23 +744,31 @@ static void socket_event(struct session_client *c, uint32_t events)
 	client_hangup(c);
 }
 
+/* The file of a token whose time is over, or NULL. */
+static struct address_space *expired_token(struct session_server *srv)
+{
+	struct address_space *mapping = NULL;
+	uint64_t now = session_now();
+
+	mutex_lock(&srv->lock);
+	for (unsigned int i = 0; srv->nr_tokens && i < MAX_TOKENS; i++) {
+		if (!srv->tokens[i].mapping || srv->tokens[i].until_ns > now)
+			continue;
+		mapping = srv->tokens[i].mapping;
+		srv->tokens[i].mapping = NULL;
+		srv->nr_tokens--;
+		break;
+	}
+	mutex_unlock(&srv->lock);
+	return mapping;
+}
+
 static void expire_tokens(struct session_server *srv)
 {
-	uint64_t now = session_now();
 	struct address_space *mapping;
 
-	for (unsigned int i = 0; i < MAX_TOKENS; i++) {
-		mapping = NULL;
-		mutex_lock(&srv->lock);
-		if (srv->tokens[i].mapping && srv->tokens[i].until_ns <= now) {
-			mapping = srv->tokens[i].mapping;
-			srv->tokens[i].mapping = NULL;
-			srv->nr_tokens--;
-		}
-		mutex_unlock(&srv->lock);
-		if (mapping)
-			srv->ops->put(mapping);
-	}
+	while ((mapping = expired_token(srv)))
+		srv->ops->put(mapping);
 }
 
 static int poll_ms(struct session_server *srv)
@@ -768,7 +776,7 @@ static int poll_ms(struct session_server *srv)
 	bool needed;
 
 	mutex_lock(&srv->lock);
-	needed = srv->nr_gone > 0 || srv->nr_tokens > 0;
+	needed = atomic_load(&srv->nr_gone) > 0 || srv->nr_tokens > 0;
 	mutex_unlock(&srv->lock);
 	return needed ? POLL_MS : -1;
 }
@@ -1067,7 +1075,7 @@ void session_server_stat(struct session_server *srv, struct session_stat *ret)
 	};
 	mutex_lock(&srv->lock);
 	ret->nr_clients = srv->nr_clients;
-	ret->nr_gone = srv->nr_gone;
+	ret->nr_gone = atomic_load(&srv->nr_gone);
 	ret->nr_tokens = srv->nr_tokens;
 	mutex_unlock(&srv->lock);
 	mutex_lock(&srv->pool.lock);

@@ -65,7 +65,7 @@ struct session_ops {
 	int (*waits)(void *ctx, uint64_t cursor, uint64_t ino,
 		     struct session_wait *ret);
 
-	/* One line for the log.  May be NULL. */
+	/* One line for the log; takes no locks.  May be NULL. */
 	void (*log)(void *ctx, const char *line);
 };
 

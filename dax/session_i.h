@@ -195,12 +195,13 @@ struct session_server {
 	_Atomic(bool) over;
 	_Atomic(bool) stopped; /* nothing new for anybody */
 	_Atomic(uint64_t) nr_faults, nr_recalls, nr_late;
+	_Atomic(unsigned int) nr_gone;
 	struct session_pool pool;
 	uint64_t next_poll_ns; /* of whoever receives */
 
 	struct mutex lock; /* covers everything below */
 	struct session_client **clients;
-	unsigned int nr_clients, nr_new, nr_gone, nr_tokens;
+	unsigned int nr_clients, nr_tokens;
 	uint64_t next_client;
 	struct session_token tokens[MAX_TOKENS];
 };

@@ -602,12 +602,13 @@ static void batch_end(struct recall_batch *batch)
 {
 	struct session_recall_entry *r, *next;
 	struct session_client *c;
-	bool last;
+	bool last, late;
 
 	for (r = batch->first; r; r = next) {
 		next = r->next;
 		c = r->client;
 		mutex_lock(&c->lock);
+		late = r->batch && !c->nr_late;
 		if (r->batch) {
 			r->batch = NULL;
 			recall_too_late(c, r);
@@ -615,6 +616,9 @@ static void batch_end(struct recall_batch *batch)
 		}
 		last = recall_unref(c, r);
 		mutex_unlock(&c->lock);
+		if (late)
+			session_log(c->srv, "%s[%d] does not answer a recall",
+				    c->comm, c->pid);
 		if (last)
 			recall_free(r);
 	}

@@ -403,6 +403,7 @@ Test(session_late, what_is_not_given_back_becomes_a_pin)
 	truncate_begin(A);
 	until(wait_count(file_folio(A, 5), 0) == 1);
 	expect_counts(file_folio(A, 5), 1, 0);
+	cr_expect_not_null(strstr(rf.log, "does not answer"));
 	/* Once is enough. */
 	begin = ms_since(0);
 	session_set_recall_ms(rf.srv, 10000);
@@ -1243,8 +1244,8 @@ static void fuzz_main(void)
 		struct raw *r = clients[rnd(2)];
 
 		size = fuzz_message(&m);
-		if ((send(r->fd, &m, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ||
-		     fuzz_read(r) || rnd(1000) == 0) &&
+		if ((send(r->fd, &m, size, MSG_NOSIGNAL) < 0 || fuzz_read(r) ||
+		     rnd(1000) == 0) &&
 		    fuzz_connect(r))
 			_exit(1);
 	}
@@ -1292,8 +1293,8 @@ Test(session_late, fuzz)
 	pthread_join(breaker.thread, NULL);
 	/* It got somewhere, and nothing is left. */
 	session_server_stat(rf.srv, &stat);
-	cr_expect_gt(stat.nr_faults, 300);
-	cr_expect_gt(stat.nr_recalls, 100);
+	cr_expect_gt(stat.nr_faults, 200);
+	cr_expect_gt(stat.nr_recalls, 50);
 	cr_expect_gt(stat.nr_late, 0);
 	until(nr_clients() == 0);
 }
