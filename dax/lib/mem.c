@@ -307,15 +307,26 @@ int mem_zap(uintptr_t addr, size_t len, int prot)
 	return ret;
 }
 
+/*
+ * Over pages that threads use, and without libc: who stands between (a
+ * sanitizer, say) takes a change of the mapping for a store to the memory.
+ */
+static int map_over(uintptr_t addr, size_t len, int prot, int fd, uint64_t off)
+{
+	long ret = syscall(SYS_mmap, addr, len, prot, MAP_SHARED | MAP_FIXED,
+			   fd, off);
+
+	return ret == -1 ? -errno : 0;
+}
+
 int mem_media(uintptr_t addr, size_t len, int prot, int fd, uint64_t off)
 {
-	void *p = mmap((void *)addr, len, prot, MAP_SHARED | MAP_FIXED, fd,
-		       (off_t)off);
+	int ret = map_over(addr, len, prot, fd, off);
 
-	if (p == MAP_FAILED)
-		return -errno;
+	if (ret)
+		return ret;
 	mem.nr_maps += MAPS_OF_ONE_MAP;
-	return madvise(p, len, MADV_DONTFORK) ? -errno : 0;
+	return madvise((void *)addr, len, MADV_DONTFORK) ? -errno : 0;
 }
 
 static int zero_part(uintptr_t zero, uintptr_t addr, size_t len)
