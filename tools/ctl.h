@@ -28,9 +28,12 @@ struct ctl_command {
 	int (*run)(int argc, char **argv);
 };
 
+extern const struct ctl_command ctl_dedupe;
 extern const struct ctl_command ctl_dump;
 extern const struct ctl_command ctl_map;
+extern const struct ctl_command ctl_reflink;
 extern const struct ctl_command ctl_status;
+extern const struct ctl_command ctl_unshare;
 
 /* Say what is wrong with the command line; returns CTL_USAGE. */
 int ctl_usage(const struct ctl_command *cmd, const char *what);
@@ -48,5 +51,8 @@ int ctl_extents(int fd, struct foliofs_ioc_extent **ret_ext, size_t *ret_nr);
 /* ctl_svg.c: the same as a picture, on standard output. */
 void ctl_svg(const char *path, uint64_t size,
 	     const struct foliofs_ioc_extent *ext, size_t nr);
+
+/* ctl_waits.c: who holds what of the mount at @dir, and who waits for it. */
+int ctl_waits(const char *dir, bool json);
 
 #endif
