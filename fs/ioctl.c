@@ -9,14 +9,17 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/session.h"
 #include "fs/fs.h"
 
 static_assert(sizeof(struct foliofs_ioc_status) < 1 << 14,
 	      "an ioctl number has 14 bits for the size");
+static_assert(sizeof(struct foliofs_ioc_status) == 1664, "as it ever was");
 static_assert(NR_BLOCK_KINDS <= FOLIOFS_STATUS_KINDS, "a place for each kind");
 static_assert(NR_REQUESTS <= FOLIOFS_STATUS_OPS, "a place for each opcode");
 
@@ -109,6 +112,9 @@ int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret)
 	put_bad(fs, ret);
 	if (atomic_load(&fs->read_only))
 		ret->flags |= FOLIOFS_STATUS_READ_ONLY;
+	if (fs->sessions)
+		snprintf(ret->socket, sizeof(ret->socket), "%s",
+			 session_server_path(fs->sessions));
 	ret->nr_waiting = atomic_load(&fs->nr_waiting);
 	ret->data = (uint8_t)fs->opt.data;
 	ret->cache = (uint8_t)fs->opt.cache;

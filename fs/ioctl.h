@@ -21,7 +21,7 @@
 struct foliofs;
 struct inode;
 
-#define FOLIOFS_STATUS_VERSION 1
+#define FOLIOFS_STATUS_VERSION 2
 #define FOLIOFS_STATUS_KINDS   16
 #define FOLIOFS_STATUS_OPS     64
 
@@ -71,7 +71,10 @@ struct foliofs_ioc_status {
 	/* Requests since the mount, by FUSE opcode (linux/fuse.h). */
 	uint64_t nr_requests[FOLIOFS_STATUS_OPS];
 
-	uint64_t reserved[64];
+	/* Since version 2: where the daemon listens (dax/proto.h), or empty. */
+	char socket[112]; /* terminated */
+
+	uint64_t reserved[50];
 };
 
 #define FOLIOFS_IOC_STATUS _IOR('f', 200, struct foliofs_ioc_status)

@@ -10,8 +10,8 @@
 #include "tools/ctl.h"
 
 static const struct ctl_command *const commands[] = {
-	&ctl_dump,
-	&ctl_status,
+	&ctl_reflink, &ctl_dedupe, &ctl_unshare,
+	&ctl_map,     &ctl_status, &ctl_dump,
 };
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -21,7 +21,9 @@ static int help(FILE *f)
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		fprintf(f, "  foliofsctl %s %s\n      %s\n", commands[i]->name,
 			commands[i]->arguments, commands[i]->what);
-	fputs("\nWith --json a command answers for programs.\n", f);
+	fputs("\nWith --json a command answers for programs.  foliofsctl "
+	      "COMMAND --help\nsays more.\n",
+	      f);
 	return CTL_OK;
 }
 
@@ -32,13 +34,35 @@ int ctl_usage(const struct ctl_command *cmd, const char *what)
 	return CTL_USAGE;
 }
 
+int ctl_fail(const char *path, const char *why)
+{
+	fprintf(stderr, "foliofsctl: %s: %s\n", path, why);
+	return CTL_FAILED;
+}
+
+static bool is_help(const char *arg)
+{
+	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
+}
+
+static int run(const struct ctl_command *cmd, int argc, char **argv)
+{
+	if (argc < 2 || !is_help(argv[1]))
+		return cmd->run(argc, argv);
+	printf("Usage: foliofsctl %s %s\n\n%s\n", cmd->name, cmd->arguments,
+	       cmd->what);
+	if (cmd->help)
+		printf("\n%s", cmd->help);
+	return CTL_OK;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
 		help(stderr);
 		return CTL_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+	if (is_help(argv[1]))
 		return help(stdout);
 	if (strcmp(argv[1], "--version") == 0) {
 		puts("foliofsctl " FOLIOFS_RELEASE);
@@ -46,7 +70,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (strcmp(argv[1], commands[i]->name) == 0)
-			return commands[i]->run(argc - 1, argv + 1);
+			return run(commands[i], argc - 1, argv + 1);
 	fprintf(stderr, "foliofsctl: %s: no such command; see --help\n",
 		argv[1]);
 	return CTL_USAGE;
