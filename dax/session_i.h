@@ -251,17 +251,29 @@ int session_vma_fault(struct session_vma *vma, uint64_t index, uint64_t nr,
 /* Send the answer to a fault, from what the table says now. */
 void session_vma_reply(struct session_vma *vma, uint32_t id, uint64_t index,
 		       uint64_t nr, bool write);
-/* A recall was answered.  False: there is none of that id. */
-bool session_recalled(struct session_client *c, uint32_t seq);
-/* Nobody answers any more. */
-void session_recalls_late(struct session_client *c) __must_hold(c->lock);
-void session_recalls_end(struct session_client *c);
+/* Of that number, dead or not. */
+struct session_vma *session_vma_find(struct session_client *c, uint64_t number)
+	__must_hold(c->lock);
 
 /* Each translation, in order; false from @fn ends it. */
 typedef bool (*session_pte_fn)(void *ctx, uint64_t index, uint64_t nr,
 			       uint64_t pte);
 void session_vma_walk(struct session_client *c, struct session_vma *vma,
 		      session_pte_fn fn, void *ctx) __must_hold(c->lock);
+
+/* session_recall.c */
+/*
+ * Take pages back, or stores to them, from whoever has the file mapped.  True:
+ * somebody may go on using them.
+ */
+bool session_recall(struct address_space *mapping, uint64_t index, uint64_t nr,
+		    enum session_recall_kind kind);
+/* The order-9 translation around a page, from one vma. */
+void session_recall_huge(struct session_vma *vma, uint64_t index);
+/* A recall was answered.  False: there is none of that id. */
+bool session_recalled(struct session_client *c, uint32_t seq);
+/* Nobody answers any more. */
+void session_recalls_late(struct session_client *c) __must_hold(c->lock);
 
 /* session_msg.c */
 /* False: it was no message. */
