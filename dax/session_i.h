@@ -210,7 +210,30 @@ uint64_t session_now(void);
 void session_log(struct session_server *srv, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* session.c: clients. */
+/* What an event is about; the rest of its number says which client. */
+enum event_kind {
+	EVENT_LISTEN,
+	EVENT_WAKE,
+	EVENT_SOCKET,
+	EVENT_PROCESS,
+};
+#define EVENT_BITS 2
+
+/* session_client.c */
+/* How /proc/PID/maps shows the device. */
+int session_find_device_id(struct session_server *srv);
+/* The rest is for whoever receives. */
+void client_accept(struct session_server *srv);
+/* With a reference; NULL: it is not there any more. */
+struct session_client *client_find(struct session_server *srv, uint64_t number);
+/* No more messages: the socket ended, or the client said nonsense. */
+void client_hangup(struct session_client *c);
+void client_process_ended(struct session_client *c);
+/* Whatever its process does, nothing of it is left. */
+void client_dead(struct session_client *c);
+/* Look whether those who are gone have let go. */
+void session_check_gone(struct session_server *srv);
+/* For everybody. */
 void client_get(struct session_client *c);
 void client_put(struct session_client *c);
 /* Nothing more from it: whoever receives next ends the session. */

@@ -636,6 +636,54 @@ Test(session, fsync_takes_stores_away_and_the_next_one_faults)
 	cr_expect(file_marked(A, 5, DAX_MARK_DIRTY));
 }
 
+static int job_unmap(struct job *job)
+{
+	session_mapper.unmap(&job->file->mapping, job->index, 1);
+	return 0;
+}
+
+static void unmap_begin(struct job *job)
+{
+	unsigned int nr = c1.nr_recalls;
+
+	*job = (struct job){ .file = A, .index = 5 };
+	job_start(job, job_unmap);
+	while (c1.nr_recalls == nr)
+		cr_assert_eq(raw_serve(&c1, 1), 0);
+}
+
+/*
+ * Two take the same page back, and the second is answered first.  The answer
+ * to the first says nothing of what was installed, and taken back, since.
+ */
+Test(session, answers_speak_for_what_was_there_before)
+{
+	struct job jobs[3];
+	uint64_t vma;
+
+	file_fill(A, 5, 'a');
+	cr_assert_eq(raw_start(&c1, &rf, A, true), 0);
+	vma = map_all(&c1, A, 0);
+	cr_assert_eq(raw_fault(&c1, vma, 5, 1, 0, NULL), 0);
+	c1.deaf = true;
+	unmap_begin(&jobs[0]);
+	unmap_begin(&jobs[1]);
+	expect_counts(file_folio(A, 5), 1, 1);
+	cr_expect_eq(raw_fault(&c1, vma, 5, 1, 0, NULL), -EAGAIN);
+	raw_answer(&c1, c1.recalls[1].head.id);
+	job_end(&jobs[1]);
+	expect_counts(file_folio(A, 5), 0, 0);
+	cr_assert_eq(raw_fault(&c1, vma, 5, 1, 0, NULL), 0);
+	unmap_begin(&jobs[2]);
+	raw_answer(&c1, c1.recalls[0].head.id);
+	job_end(&jobs[0]);
+	expect_counts(file_folio(A, 5), 1, 1);
+	cr_expect_not(atomic_load(&jobs[2].done));
+	raw_answer(&c1, c1.recalls[2].head.id);
+	job_end(&jobs[2]);
+	expect_counts(file_folio(A, 5), 0, 0);
+}
+
 /* Shapes of answers. */
 
 Test(session, order_9_where_everything_agrees)

@@ -182,7 +182,7 @@ static ssize_t receive(struct raw *r, void *buf, size_t size, int *ret_fd)
 	return n;
 }
 
-static void answer(struct raw *r, uint32_t id)
+void raw_answer(struct raw *r, uint32_t id)
 {
 	const struct session_recalled m = {
 		.head = { .op = SESSION_RECALLED, .id = id },
@@ -201,13 +201,13 @@ static void on_recall(struct raw *r, const void *msg)
 	if (r->on_recall)
 		r->on_recall(r, m);
 	if (!r->deaf)
-		answer(r, m->head.id);
+		raw_answer(r, m->head.id);
 }
 
 void raw_catch_up(struct raw *r)
 {
 	for (unsigned int i = 0; i < r->nr_recalls; i++)
-		answer(r, r->recalls[i].head.id);
+		raw_answer(r, r->recalls[i].head.id);
 	r->deaf = false;
 }
 

@@ -77,6 +77,8 @@ int raw_reply(struct raw *r, uint32_t id, void *reply, size_t size);
 int raw_call(struct raw *r, void *msg, size_t len, void *reply, size_t size);
 /* Answer recalls until nothing comes for @ms.  -EPIPE: the session ended. */
 int raw_serve(struct raw *r, int ms);
+/* Answer one recall. */
+void raw_answer(struct raw *r, uint32_t id);
 /* Answer all that was received while deaf. */
 void raw_catch_up(struct raw *r);
 
