@@ -396,24 +396,28 @@ Test(session_late, what_is_not_given_back_becomes_a_pin)
 	uint64_t vma, begin;
 
 	file_fill(A, 5, 'a');
+	file_fill(A, 6, 'a');
 	cr_assert_eq(raw_start(&c1, &rf, A, true), 0);
 	vma = map_all(&c1, A, SESSION_MAP_WRITE);
-	cr_assert_eq(raw_fault(&c1, vma, 5, 1, WRITE, NULL), 0);
+	cr_assert_eq(raw_fault(&c1, vma, 5, 2, WRITE | AROUND, NULL), 0);
 	c1.deaf = true;
-	truncate_begin(A);
-	until(wait_count(file_folio(A, 5), 0) == 1);
+	session_mapper.unmap(&A->mapping, 5, 1);
 	expect_counts(file_folio(A, 5), 1, 0);
+	expect_counts(file_folio(A, 6), 1, 1);
 	cr_expect_not_null(strstr(rf.log, "does not answer"));
-	/* Once is enough. */
+	/* Nobody waits for it again. */
 	begin = ms_since(0);
 	session_set_recall_ms(rf.srv, 10000);
-	session_mapper.unmap(&A->mapping, 0, 10);
 	cr_expect_eq(session_mapper.wrprotect(&A->mapping, 0, 10), 1);
-	cr_expect_lt(ms_since(begin), 1000);
+	truncate_begin(A);
+	until(wait_count(file_folio(A, 5), 0) == 1);
+	expect_counts(file_folio(A, 6), 1, 0);
+	cr_expect_lt(ms_since(begin), 2000);
 	cr_assert_eq(raw_start(&c2, &rf, B, false), 0);
 	cr_assert_eq(raw_holds(&c2, A->mapping.ino, 0, &h), 0);
 	cr_assert_eq(h.nr, 1);
 	cr_expect_eq(h.hold[0].kind, SESSION_HOLD_STUCK);
+	cr_expect_eq(h.hold[0].nr, 2);
 	cr_expect_eq(h.hold[0].client, c1.client);
 	cr_expect_lt(h.hold[0].age_ns, UINT64_C(5000000000));
 	cr_expect_eq(raw_serve(&c1, 100), 0);
