@@ -8,7 +8,8 @@
  * that thread counts: a byte of another place, a zero in between, or a store
  * that got lost is seen at once.
  *
- * Every fourth access is a system call that reads or writes the memory.
+ * Every fourth access is a system call that reads or writes the memory, if
+ * userfaultfd can be had for them.
  *
  * A plain program, because Criterion does not run under ThreadSanitizer.
  * Arguments: recalls, pages in the file.
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/lib/mem.h"
 #include "tests/client/fake.h"
 
 #define NR_THREADS 4
@@ -130,7 +132,7 @@ static void *work(void *arg)
 	while (!atomic_load(&stop)) {
 		uint64_t page = rnd(&w->seed, nr_pages);
 
-		switch (rnd(&w->seed, 8)) {
+		switch (rnd(&w->seed, 8) + (mem_user_only() ? 2 : 0)) {
 		case 0:
 			load_by_kernel(w, page);
 			break;
