@@ -20,7 +20,4 @@ int client_attach(const struct foliofs_ioc_token *token,
  */
 struct session_mailbox *client_mail(const struct foliofs_file *file);
 
-/* Flush what was stored to [addr, addr + len); no message. */
-int client_flush(const void *addr, size_t len);
-
 #endif

@@ -241,7 +241,7 @@ static int call_sync(const struct pager_part *part)
 }
 
 /* Cache lines of [addr, addr + len), which is in the pages [start, end). */
-static int for_parts(uintptr_t addr, size_t len, bool tell)
+static int sync_parts(uintptr_t addr, size_t len)
 {
 	uintptr_t start = addr & ~BLOCK_MASK, last = addr + len;
 	uintptr_t end = (last + BLOCK_MASK) & ~BLOCK_MASK;
@@ -253,20 +253,12 @@ static int for_parts(uintptr_t addr, size_t len, bool tell)
 				 part.end < last ? part.end : last,
 				 part.link->page_sync);
 		flush_fence();
-		if (ret == 0 && tell)
+		if (ret == 0)
 			ret = call_sync(&part);
 		link_put(part.link);
 		start = part.end;
 	}
 	return ret;
-}
-
-int client_flush(const void *addr, size_t len)
-{
-	uintptr_t start, end;
-	int ret = page_range(addr, len, &start, &end);
-
-	return ret ? ret : for_parts((uintptr_t)addr, len, false);
 }
 
 EXPORT int foliofs_sync(const void *addr, size_t len)
@@ -276,7 +268,7 @@ EXPORT int foliofs_sync(const void *addr, size_t len)
 
 	if (ret == 0 && !pager_covers(start, end))
 		ret = -ENOMEM;
-	return ret ? ret : for_parts((uintptr_t)addr, len, true);
+	return ret ? ret : sync_parts((uintptr_t)addr, len);
 }
 
 static int pin_part(const struct pager_part *part, unsigned int flags,
@@ -400,7 +392,7 @@ EXPORT int foliofs_advise(void *addr, size_t len, enum foliofs_advice advice)
 		return pager_populate(start, end, true);
 	case FOLIOFS_DONTNEED:
 		/* What was stored is no longer known afterwards. */
-		ret = for_parts(start, end - start, true);
+		ret = sync_parts(start, end - start);
 		return ret ? ret : pager_give_back(start, end);
 	default:
 		return -EINVAL;

@@ -90,6 +90,23 @@ void fake_share(struct fake *f, unsigned int nr_file, uint64_t index,
 
 void fake_truncate(struct fake *f, unsigned int nr_file, uint64_t size);
 
+/*
+ * Touch memory of a mapping.  Not as atomics: ThreadSanitizer does those with a
+ * lock of its own held, and waits for that lock in the handler of the signal
+ * that they raise.
+ */
+#define UNSEEN __attribute__((noinline, no_sanitize("thread"), unused))
+
+UNSEEN static uint64_t fake_load(const volatile uint64_t *p)
+{
+	return *p;
+}
+
+UNSEEN static void fake_store(volatile uint64_t *p, uint64_t value)
+{
+	*p = value;
+}
+
 /* What a page that nobody stored to has in each word but the first few. */
 static inline uint64_t fake_stamp(unsigned int nr_file, uint64_t index)
 {

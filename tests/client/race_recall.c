@@ -8,7 +8,8 @@
  * that thread counts: a byte of another place, a zero in between, or a store
  * that got lost is seen at once.
  *
- * Every fourth access is a system call that reads or writes the memory.
+ * Every fourth access is a system call that reads or writes the memory, if
+ * userfaultfd can be had for them.
  *
  * A plain program, because Criterion does not run under ThreadSanitizer.
  * Arguments: recalls, pages in the file.
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/lib/mem.h"
 #include "tests/client/fake.h"
 
 #define NR_THREADS 4
@@ -30,7 +32,7 @@
 static struct fake *fake;
 static struct foliofs_file *file;
 static uint64_t nr_pages;
-static _Atomic(uint64_t) *map;
+static volatile uint64_t *map;
 static _Atomic(bool) stop;
 
 struct worker {
@@ -59,7 +61,7 @@ static uint64_t rnd(uint64_t *seed, uint64_t n)
 	return (*seed >> 11) % n;
 }
 
-static _Atomic(uint64_t) *word_at(uint64_t page, uint64_t word)
+static volatile uint64_t *word_at(uint64_t page, uint64_t word)
 {
 	return &map[page * WORDS + word];
 }
@@ -76,7 +78,7 @@ static void wrong(uint64_t page, uint64_t word, uint64_t found, uint64_t want)
 static void load(struct worker *w, uint64_t page)
 {
 	uint64_t word = NR_THREADS + rnd(&w->seed, WORDS - NR_THREADS);
-	uint64_t found = atomic_load(word_at(page, word));
+	uint64_t found = fake_load(word_at(page, word));
 
 	if (found != fake_stamp(FILE_NR, page))
 		wrong(page, word, found, fake_stamp(FILE_NR, page));
@@ -84,13 +86,13 @@ static void load(struct worker *w, uint64_t page)
 
 static void store(struct worker *w, uint64_t page)
 {
-	_Atomic(uint64_t) *p = word_at(page, w->nr);
-	uint64_t found = atomic_load(p);
+	volatile uint64_t *p = word_at(page, w->nr);
+	uint64_t found = fake_load(p);
 
 	if (found != w->count[page])
 		wrong(page, w->nr, found, w->count[page]);
 	w->count[page]++;
-	atomic_store(p, w->count[page]);
+	fake_store(p, w->count[page]);
 }
 
 /* The kernel touches the memory: out by write(2). */
@@ -130,7 +132,7 @@ static void *work(void *arg)
 	while (!atomic_load(&stop)) {
 		uint64_t page = rnd(&w->seed, nr_pages);
 
-		switch (rnd(&w->seed, 8)) {
+		switch (rnd(&w->seed, 8) + (mem_user_only() ? 2 : 0)) {
 		case 0:
 			load_by_kernel(w, page);
 			break;

@@ -61,6 +61,13 @@ static void do_map(uint64_t nr, int prot, uint64_t page)
 	map = p;
 }
 
+/* In user mode all is populated at once, and system calls cannot wait. */
+static void lazily(void)
+{
+	if (mem_user_only())
+		cr_skip("userfaultfd is for user mode only");
+}
+
 static void check_stamps(uint64_t first, uint64_t nr)
 {
 	for (uint64_t i = first; i < first + nr; i++) {
@@ -186,6 +193,7 @@ Test(client, system_calls_fill_holes)
 {
 	int fds[2];
 
+	lazily();
 	fake_truncate(fake, FILE_NR, LEN(PAGES));
 	do_map(PAGES, RW, 0);
 	cr_assert_eq(*PAGE(3), 0);
@@ -257,6 +265,7 @@ Test(client_signals, system_calls_past_the_end_fail)
 {
 	int fds[2];
 
+	lazily();
 	fake_fill(fake, FILE_NR, 0, 1);
 	do_map(PAGES, RW, 0);
 	cr_assert_eq(pipe(fds), 0);
@@ -276,6 +285,7 @@ Test(client_signals, errors_are_sigbus)
 {
 	static const int errors[] = { -ENOSPC, -EIO, -EPERM };
 
+	lazily();
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES, RW, 0);
 	for (size_t i = 0; i < 3; i++) {
@@ -342,6 +352,7 @@ Test(client_signals, after_the_daemon_memory_stays)
 {
 	void *p;
 
+	lazily();
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES, RW, 0);
 	check_stamps(0, 10);
@@ -376,6 +387,7 @@ Test(client_signals, who_waits_for_a_daemon_that_dies_is_let_go)
 {
 	struct toucher t = { .result = 1 };
 
+	lazily();
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES, RW, 0);
 	/* Its fault waits for this. */
@@ -398,6 +410,7 @@ Test(client_signals, another_daemon_can_be_attached)
 {
 	struct fake *dead = fake;
 
+	lazily();
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES, RW, 0);
 	fake_die(dead);
@@ -518,6 +531,7 @@ Test(client, maps_where_it_is_told)
 
 Test(client, a_sync_touches_only_what_was_stored)
 {
+	lazily();
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES, RW, 0);
 	*PAGE(3) = 1;
@@ -564,6 +578,7 @@ Test(client, populates_and_gives_back)
 {
 	uint64_t nr;
 
+	lazily();
 	fake->around = 16;
 	fake_fill(fake, FILE_NR, 0, PAGES);
 	do_map(PAGES * 2, RW, 0);
