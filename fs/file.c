@@ -575,7 +575,9 @@ static int plan_write(struct change *c)
 			ret = plan_share(c, index, nr);
 			continue;
 		}
-		ret = lookup(c->ip, index, end - index, true, &run);
+		/* An edge is copied; what follows it need not be. */
+		nr = shared_pages(c, index + 1) ? 1 : end - index;
+		ret = lookup(c->ip, index, nr, true, &run);
 		if (!ret)
 			ret = plan_run(c, &run, &nr);
 	}
