@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/lock.h"
 #include "dax/media.h"
 
 /* What SETXATTR_EXT adds to struct fuse_setxattr_in; libfuse skips none. */
@@ -150,6 +151,26 @@ void conn_raw_ops(struct conn *conn, const struct raw_op *ops, unsigned int nr)
 		assert(ops[i].opcode < CONN_NR_OPS);
 		conn->raw[ops[i].opcode] = &ops[i];
 	}
+}
+
+/* The kernel waits for requests that others must answer. */
+
+void conn_forget_data(uint64_t ino)
+{
+	sleep_hook_begin();
+	fuse_lowlevel_notify_inval_inode(the_conn->se, ino, 0, 0);
+	sleep_hook_end();
+}
+
+void conn_show_end(uint64_t ino, uint64_t pos, unsigned char byte)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(1);
+
+	buf.buf[0].mem = &byte;
+	sleep_hook_begin();
+	fuse_lowlevel_notify_store(the_conn->se, ino, (off_t)pos, &buf,
+				   (enum fuse_buf_copy_flags)0);
+	sleep_hook_end();
 }
 
 int conn_reply(struct conn *conn, uint64_t unique, const void *arg, size_t len)

@@ -132,6 +132,18 @@ void conn_dispatch(void *conn, struct request *rq);
 /* As if the kernel had sent INTERRUPT for the request @unique. */
 void conn_interrupt(void *conn, uint64_t unique);
 
+/*
+ * Let the kernel write back, and forget, what it has of a file: its data and
+ * attributes.  It may send requests before this returns, so hold no lock.
+ */
+void conn_forget_data(uint64_t ino);
+
+/*
+ * The file's last byte, at @pos, is @byte: a kernel with a write-back cache
+ * believes its own end of a file, and this moves it.
+ */
+void conn_show_end(uint64_t ino, uint64_t pos, unsigned char byte);
+
 /* The request that this thread handles, or NULL. */
 const struct request *request_current(void);
 

@@ -200,50 +200,21 @@ int direct_token(struct inode *ip, unsigned int mode,
 			     write && !(mode & OPEN_APPEND), ret->token);
 }
 
-/* The file that a token is for, with a reference; NULL: bad token. */
-static struct inode *source_of(struct foliofs *fs, const uint8_t *token)
+int direct_source(struct inode *out, unsigned int mode, const uint8_t *token,
+		  bool dedupe, struct inode **ret_in)
 {
+	struct foliofs *fs = out->fs;
 	struct address_space *mapping = NULL;
 	bool write;
 
+	if (S_ISDIR(inode_mode(out)))
+		return -EISDIR;
+	if (!(mode & OPEN_WRITE) || (!dedupe && (mode & OPEN_APPEND)))
+		return -EBADF;
 	if (fs->sessions)
 		mapping = session_token_take(fs->sessions, token, &write);
-	return mapping ? host(mapping) : NULL;
-}
-
-int direct_clone(struct inode *out, unsigned int mode, const uint8_t *token,
-		 uint64_t pos_in, uint64_t pos_out, uint64_t len,
-		 unsigned int flags)
-{
-	struct inode *in;
-	int ret;
-
-	if (!(mode & OPEN_WRITE) || (mode & OPEN_APPEND))
-		return -EBADF;
-	in = source_of(out->fs, token);
-	if (!in)
+	if (!mapping)
 		return -EACCES;
-	ret = file_clone(in, pos_in, out, pos_out, len, flags);
-	inode_put(in);
-	return ret;
-}
-
-int direct_dedupe(struct inode *out, unsigned int mode,
-		  struct foliofs_ioc_deduperange *arg)
-{
-	struct inode *in;
-	bool same;
-	int ret;
-
-	if (!(mode & OPEN_WRITE))
-		return -EBADF;
-	in = source_of(out->fs, arg->token);
-	if (!in)
-		return -EACCES;
-	ret = file_dedupe(in, arg->src_offset, out, arg->dest_offset,
-			  arg->src_length, &same);
-	inode_put(in);
-	arg->bytes_deduped = !ret && same ? arg->src_length : 0;
-	arg->status = ret ? ret : !same;
+	*ret_in = host(mapping);
 	return 0;
 }

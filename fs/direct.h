@@ -48,10 +48,11 @@ bool direct_file(const struct inode *ip);
 /* The ioctls.  @mode: of the descriptor. */
 int direct_token(struct inode *ip, unsigned int mode,
 		 struct foliofs_ioc_token *ret);
-int direct_clone(struct inode *out, unsigned int mode, const uint8_t *token,
-		 uint64_t pos_in, uint64_t pos_out, uint64_t len,
-		 unsigned int flags);
-int direct_dedupe(struct inode *out, unsigned int mode,
-		  struct foliofs_ioc_deduperange *arg);
+/*
+ * The file that a token is for, with a reference, to clone it to @out; -EACCES:
+ * the token is not good, or not any more.  @dedupe: to share with @out.
+ */
+int direct_source(struct inode *out, unsigned int mode, const uint8_t *token,
+		  bool dedupe, struct inode **ret_in);
 
 #endif

@@ -575,7 +575,9 @@ static int plan_write(struct change *c)
 			ret = plan_share(c, index, nr);
 			continue;
 		}
-		ret = lookup(c->ip, index, end - index, true, &run);
+		/* An edge is copied; what follows it need not be. */
+		nr = shared_pages(c, index + 1) ? 1 : end - index;
+		ret = lookup(c->ip, index, nr, true, &run);
 		if (!ret)
 			ret = plan_run(c, &run, &nr);
 	}
@@ -1228,7 +1230,7 @@ unlock:
 	return ret;
 }
 
-/* What clone and dedupe refuse, in the order and with the errors of XFS. */
+/* What clone and dedupe refuse, with the errors of XFS. */
 static int may_remap(const struct inode *in, uint64_t pos_in,
 		     const struct inode *out, uint64_t pos_out, uint64_t *len,
 		     bool dedupe)
@@ -1250,14 +1252,20 @@ static int may_remap(const struct inode *in, uint64_t pos_in,
 		return 0;
 	if (pos_in >= size_in || *len > size_in - pos_in)
 		return -EINVAL;
+	if (pos_out > INT64_MAX || *len > INT64_MAX - pos_out)
+		return -EINVAL;
 	if (pos_out > FOLIOFS_MAX_SIZE || *len > FOLIOFS_MAX_SIZE - pos_out)
 		return dedupe ? -EINVAL : -EFBIG;
 	end = pos_out + *len;
 	if (dedupe && end > size_out)
 		return -EINVAL;
-	/* Part of a block only where both files end. */
-	if (*len & BLOCK_MASK && (pos_in + *len != size_in || end < size_out))
-		return -EINVAL;
+	/* Part of a block only where both files end; a dedupe leaves it out. */
+	if (*len & BLOCK_MASK && (pos_in + *len != size_in || end < size_out)) {
+		if (!dedupe)
+			return -EINVAL;
+		*len &= ~BLOCK_MASK;
+		end = pos_out + *len;
+	}
 	if (in == out && page_of(pos_in) < page_up(end) &&
 	    page_of(pos_out) < page_up(pos_in + *len))
 		return -EINVAL;

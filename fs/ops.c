@@ -959,18 +959,89 @@ static void ioctl_set(fuse_req_t req, struct inode *ip, unsigned int cmd,
 	reply_ioctl(req, ip, NULL, 0, 0);
 }
 
+/*
+ * The kernel does not know what these ioctls do.  Before, it writes back what
+ * only it has; afterwards it forgets what was replaced, and hears of a new end
+ * (with a write-back cache the end is its own, and no answer of ours moves it).
+ * Meanwhile other threads answer its requests, so no lock is held here.
+ */
+static void cache_write_back(const struct inode *ip)
+{
+	if (ip->fs->opt.cache == CACHE_WRITEBACK)
+		conn_forget_data(ip->ino);
+}
+
+static void show_end(struct inode *ip)
+{
+	unsigned char byte = 0;
+	uint64_t size, len = 0;
+	struct iovec iov;
+	struct fs_iov v = { .iov = &iov, .max = 1 };
+
+	rwsem_down_read(&ip->rwsem, LOCK_INODE);
+	size = inode_size(ip);
+	tree_down_read(ip);
+	if (size && !file_read(ip, size - 1, 1, &v, &len) && len)
+		byte = *(const unsigned char *)iov.iov_base;
+	tree_up_read(ip);
+	rwsem_up_read(&ip->rwsem);
+	if (len)
+		conn_show_end(ip->ino, size - 1, byte);
+}
+
+static void cache_replaced(struct inode *ip, uint64_t old_size)
+{
+	conn_forget_data(ip->ino);
+	if (ip->fs->opt.cache == CACHE_WRITEBACK && inode_size(ip) > old_size)
+		show_end(ip);
+}
+
 static int ioctl_clone(struct inode *ip, unsigned int mode,
 		       const struct foliofs_ioc_clonerange *a,
 		       unsigned int flags)
 {
 	struct space_retry retry = { 0 };
+	uint64_t old_size;
+	struct inode *in;
 	int ret;
 
+	ret = direct_source(ip, mode, a->token, false, &in);
+	if (ret)
+		return ret;
+	cache_write_back(in);
+	cache_write_back(ip);
+	old_size = inode_size(ip);
 	do
-		ret = direct_clone(ip, mode, a->token, a->src_offset,
-				   a->dest_offset, a->src_length, flags);
+		ret = file_clone(in, a->src_offset, ip, a->dest_offset,
+				 a->src_length, flags);
 	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
+	if (!ret)
+		cache_replaced(ip, old_size);
+	inode_put(in);
 	return ret;
+}
+
+static int ioctl_dedupe(struct inode *ip, unsigned int mode,
+			struct foliofs_ioc_deduperange *a)
+{
+	struct space_retry retry = { 0 };
+	struct inode *in;
+	bool same;
+	int ret;
+
+	ret = direct_source(ip, mode, a->token, true, &in);
+	if (ret)
+		return ret;
+	cache_write_back(in);
+	cache_write_back(ip);
+	do
+		ret = file_dedupe(in, a->src_offset, ip, a->dest_offset,
+				  a->src_length, &same);
+	while (ret == -ENOSPC && space_retry(ip->fs, &retry));
+	inode_put(in);
+	a->bytes_deduped = !ret && same ? a->src_length : 0;
+	a->status = ret ? ret : !same;
+	return 0;
 }
 
 /* Clones of a whole file leave nothing behind its end. */
@@ -1020,7 +1091,7 @@ static int ioctl_direct(struct inode *ip, unsigned int cmd, unsigned int mode,
 	case FOLIOFS_IOC_CLONERANGE:
 		return ioctl_clone(ip, mode, &arg->range, flags);
 	case FOLIOFS_IOC_DEDUPERANGE:
-		return direct_dedupe(ip, mode, &arg->dedupe);
+		return ioctl_dedupe(ip, mode, &arg->dedupe);
 	case FOLIOFS_IOC_MAP:
 		return ioctl_map(ip, &arg->map);
 	case FOLIOFS_IOC_UNSHARE:

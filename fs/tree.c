@@ -699,14 +699,42 @@ static int edit_node(struct tree_edit *e, unsigned int *cur, uint64_t slot,
 	return finish_node(e, slot, level, owned, from, &buf, &old, ret_slot);
 }
 
+/*
+ * Does the source have the same there already?  Then all of it stays as it is,
+ * with the share that it has.
+ */
+static int shared_already(struct tree_edit *e, const struct tree_ext *ext,
+			  uint64_t slot, unsigned int level, uint64_t base,
+			  bool *ret)
+{
+	uint64_t from = ext->block + (base - ext->index), other;
+	bool low;
+	int err;
+
+	*ret = false;
+	if (!ext->share || from & (level_pages(level) - 1))
+		return 0;
+	err = source_slot(e, from, level, &other, &low);
+	*ret = !err && !low && other == slot;
+	return err;
+}
+
 /* Everything under @slot is replaced by a piece of one extent. */
 static int replace_slot(struct tree_edit *e, const struct tree_ext *ext,
 			uint64_t slot, unsigned int level, uint64_t base,
 			bool owned, uint64_t *ret_slot)
 {
 	uint64_t pages = 0;
+	bool already;
 	int ret;
 
+	ret = shared_already(e, ext, slot, level, base, &already);
+	if (ret)
+		return ret;
+	if (already) {
+		*ret_slot = slot;
+		return 0;
+	}
 	if (slot) {
 		ret = e->no_count ? 0
 				  : count_slot(e->fs, slot, TREE_ROOT, &pages);
