@@ -353,10 +353,14 @@ class Fuse2fs(Peer):
 class LoopMount(Peer):
     """A filesystem of the kernel, on a loop device over tmpfs."""
 
+    def __init__(self, work, name, size=4 * GIB):
+        super().__init__(work, name)
+        self.size = size
+
     def mount(self):
         if not is_root():
             raise Missing('a loop device needs root')
-        image = self.work.image('img.' + self.name, 4 * GIB)
+        image = self.work.image('img.' + self.name, self.size)
         force = '-f' if self.name == 'xfs' else '-F'
         call('mkfs.' + self.name, '-q', force, image)
         try:
