@@ -52,7 +52,10 @@ int ctl_extents(int fd, struct foliofs_ioc_extent **ret_ext, size_t *ret_nr);
 void ctl_svg(const char *path, uint64_t size,
 	     const struct foliofs_ioc_extent *ext, size_t nr);
 
-/* ctl_waits.c: who holds what of the mount at @dir, and who waits for it. */
-int ctl_waits(const char *dir, bool json);
+/*
+ * ctl_waits.c: who holds what of the mount at @dir, and who waits for it; its
+ * daemon listens at @path.
+ */
+int ctl_waits(const char *dir, const char *path, bool json);
 
 #endif

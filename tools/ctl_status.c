@@ -244,15 +244,31 @@ static int ask(const char *path, struct foliofs_ioc_status *ret)
 	return err ? CTL_FAILED : CTL_OK;
 }
 
+static int print_waits(const char *path, const struct foliofs_ioc_status *st,
+		       bool json)
+{
+	char sock[sizeof(st->socket) + 1] = { 0 };
+
+	if (st->version < 2)
+		return ctl_fail(path, "its daemon is too old to say");
+	memcpy(sock, st->socket, sizeof(st->socket));
+	if (!*sock)
+		return ctl_fail(path, "nobody can map files of this mount, so "
+				      "nobody waits");
+	return ctl_waits(path, sock, json);
+}
+
 static int run_status(int argc, char **argv)
 {
 	struct foliofs_ioc_status st;
 	const char *path = NULL;
-	bool json = false;
+	bool json = false, waits = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--json") == 0)
 			json = true;
+		else if (strcmp(argv[i], "--waits") == 0)
+			waits = true;
 		else if (argv[i][0] == '-' || path)
 			return ctl_usage(&ctl_status, "one directory, please");
 		else
@@ -262,6 +278,8 @@ static int run_status(int argc, char **argv)
 		return ctl_usage(&ctl_status, "which mount?");
 	if (ask(path, &st) != CTL_OK)
 		return CTL_FAILED;
+	if (waits)
+		return print_waits(path, &st, json);
 	if (json)
 		print_json(&st);
 	else
@@ -271,7 +289,9 @@ static int run_status(int argc, char **argv)
 
 const struct ctl_command ctl_status = {
 	.name = "status",
-	.arguments = "DIRECTORY [--json]",
+	.arguments = "DIRECTORY [--waits] [--json]",
 	.what = "space, health and counters of a mounted foliofs",
+	.help = "--waits: who has mapped or pinned which pages of which file, "
+		"and which requests\nwait for them.\n",
 	.run = run_status,
 };

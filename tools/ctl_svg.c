@@ -131,7 +131,7 @@ static void draw_extent(const struct axis *x, const struct axis *y,
 	unsigned int kind = kind_of(e);
 	double from = at(x, e->pos), to = at(x, e->pos + e->len);
 	/* Something must be seen of it. */
-	double wide = to - from < 1 ? 1 : to - from;
+	double wide = to - from < 4 ? 4 : to - from;
 
 	printf("<g class=\"k%u\"%s><title>file %" PRIu64 ", media %" PRIu64
 	       ", %" PRIu64 " bytes: %s%s%s</title>",
@@ -146,7 +146,18 @@ static void draw_extent(const struct axis *x, const struct axis *y,
 	       e->flags & FOLIOFS_EXTENT_CHUNK ? 7 : 4);
 	printf("<rect x=\"%.2f\" y=\"%.0f\" width=\"%.2f\" height=\"%.0f\"/>"
 	       "</g>\n",
-	       from, BAR_TOP, wide, BAR);
+	       from, BAR_TOP, to - from < 1.5 ? 1.5 : to - from, BAR);
+}
+
+/* What is behind the end is pale, and the end has a mark. */
+static void draw_end(const struct axis *x, uint64_t size)
+{
+	printf("<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.0f\" y2=\"%.0f\" "
+	       "stroke=\"#222\" stroke-dasharray=\"4 3\"/>\n"
+	       "<text x=\"%.1f\" y=\"%.0f\" text-anchor=\"end\">end of the "
+	       "file</text>\n",
+	       at(x, size), at(x, size), TOP, BAR_TOP + BAR, at(x, size) - 6,
+	       TOP + 16);
 }
 
 static void draw_legend(void)
@@ -189,7 +200,8 @@ static void draw_head(const char *path, uint64_t size, size_t nr)
 		printf(".k%u{fill:%s;stroke:%s}", i, kinds[i].colour,
 		       kinds[i].colour);
 	/* A stroke would hide the holes beside it. */
-	printf("g rect{stroke:none}</style>\n"
+	printf("g rect{stroke:none;shape-rendering:crispEdges}"
+	       "</style>\n"
 	       "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
 	       "<text x=\"%.0f\" y=\"32\" font-size=\"17\">",
 	       LEFT);
@@ -234,6 +246,8 @@ void ctl_svg(const char *path, uint64_t size,
 	draw_axes(&x, &y);
 	for (size_t i = 0; i < nr; i++)
 		draw_extent(&x, &y, &ext[i]);
+	if (x.len > size && nr)
+		draw_end(&x, size);
 	draw_legend();
 	puts("</svg>");
 }

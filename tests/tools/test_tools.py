@@ -223,12 +223,43 @@ def test_ctl_bad_usage(image):
     for args in ((), ("nothing",), ("dump",), ("dump", image, "all"),
                  ("dump", image, "inode"), ("dump", image, "inode", "x"),
                  ("dump", image, "super", "1"), ("status",),
-                 ("status", "/", "/")):
+                 ("status", "/", "/"), ("status", "--waits"),
+                 ("reflink",), ("reflink", image), ("reflink", *[image] * 3),
+                 ("reflink", image, "b", "--length"),
+                 ("reflink", image, "b", "--length", "-1"),
+                 ("reflink", image, "b", "--offset", "1Q"),
+                 ("reflink", image, "b", "--what"),
+                 ("dedupe",), ("dedupe", image), ("unshare",),
+                 ("unshare", image, image), ("unshare", image, "--dest", "1"),
+                 ("map",), ("map", image, image), ("map", image, "--text"),
+                 ("map", image, "--svg", "--json")):
         expect(run("foliofsctl", *args), 2, "foliofsctl")
     expect(run("foliofsctl", "dump", image, "inode", "99999999"), 1,
            "not in the table")
     expect(run("foliofsctl", "status", "/"), 1, "not a mounted foliofs")
     expect(run("foliofsctl", "status", image), 1, image)
+
+
+def test_ctl_needs_a_mount(image):
+    make_image(image)
+    other = image + "-other"
+    for args in (("status", "--waits", "/"), ("reflink", image, other),
+                 ("dedupe", image, image), ("unshare", image),
+                 ("map", image), ("map", "--svg", image)):
+        got = expect(run("foliofsctl", *args), 1, "not ", "mounted foliofs")
+        assert got.stdout == "", got
+    assert not os.path.exists(other)
+    for args in (("reflink", other, image), ("dedupe", other, image),
+                 ("unshare", other), ("map", other)):
+        expect(run("foliofsctl", *args), 1, other + ": No such file")
+
+
+def test_ctl_help_of_commands(_image):
+    for name in ("reflink", "dedupe", "unshare", "map", "status", "dump"):
+        got = expect(run("foliofsctl", name, "--help"), 0,
+                     "Usage: foliofsctl " + name)
+        assert got.stderr == "", got
+        expect(run("foliofsctl", "--help"), 0, "foliofsctl " + name)
 
 
 def test_help_and_version(image):
