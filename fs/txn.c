@@ -466,81 +466,109 @@ static int may_commit(struct txn *t)
 	return 0;
 }
 
-int txn_commit(struct txn *t)
+/* A commit under way: its lane, and what it saw of the others. */
+struct commit {
+	unsigned int lane;
+	struct seen seen;
+};
+
+static int start_commit(struct txn *t, struct commit *c)
+{
+	struct journal *j = t->fs->journal;
+	int ret;
+
+	mutex_lock(&j->lock);
+	ret = take_lane(t->fs, j, &c->lane);
+	if (!ret) {
+		journal_look(t->fs, j, &c->seen);
+		j->stat.nr_txns++;
+		j->stat.nr_words += t->nr_words;
+	}
+	mutex_unlock(&j->lock);
+	return ret;
+}
+
+/*
+ * A record may reach media before the fence says so.  What it leads to must be
+ * there first, and so must the end of older records: they may name words in
+ * the place that was written.
+ *
+ * -EIO: no record reached media, and no word was stored.
+ */
+static int store_commit(struct txn *t, struct commit *c)
 {
 	struct foliofs *fs = t->fs;
 	struct journal *j = fs->journal;
-	struct seen seen;
-	struct lane *l;
-	unsigned int i;
-	int ret;
+	struct lane *l = &j->lane[c->lane];
 
-	ret = may_commit(t);
-	if (ret) {
-		txn_abort(t);
-		return ret;
-	}
-	if (t->nr_words == 0) {
-		/* What was overwritten in place is durable all the same. */
-		assert(t->taken.nr == 0 && t->drop.nr == 0);
-		txn_end(t);
-		pmem_fence(fs->pm);
-		return pmem_fault_take() ? -EIO : 0;
-	}
-
-	mutex_lock(&j->lock);
-	ret = take_lane(fs, j, &i);
-	if (ret) {
-		mutex_unlock(&j->lock);
-		txn_abort(t);
-		return ret;
-	}
-	l = &j->lane[i];
-	journal_look(fs, j, &seen);
-	j->stat.nr_txns++;
-	j->stat.nr_words += t->nr_words;
-	mutex_unlock(&j->lock);
-
-	/*
-	 * A record may reach media before the fence says so.  What it leads
-	 * to must be there first, and so must the end of older records: they
-	 * may name words in the place that was written.
-	 */
 	if (t->direct)
 		pmem_fence(fs->pm);
 	if (!pmem_fault_pending())
-		write_record(fs, lane_off(j, i), t, l->seq);
+		write_record(fs, lane_off(j, c->lane), t, l->seq);
 	if (pmem_fault_pending()) {
-		/* No record reached media, and no word was stored. */
 		mutex_lock(&j->lock);
 		give_up(fs, j);
 		mutex_unlock(&j->lock);
-		txn_abort(t);
 		return -EIO;
 	}
 	pmem_fence(fs->pm);
 	/* Committed: from here a crash replays the record. */
 	store_in_place(fs, t, l);
+	return 0;
+}
+
+/*
+ * False: the words did not all reach media.  The record did, or will be missed
+ * by nobody: keep the lane as it is for the next mount, and change nothing
+ * more.
+ */
+static bool finish_commit(struct txn *t, struct commit *c)
+{
+	struct foliofs *fs = t->fs;
+	struct journal *j = fs->journal;
+	bool whole;
 
 	mutex_lock(&j->lock);
-	journal_advance(fs, j, &seen);
-	if (pmem_fault_pending()) {
-		/*
-		 * The words did not all reach media.  The record did, or will
-		 * be missed by nobody: keep the lane as it is for the next
-		 * mount, and change nothing more.
-		 */
+	journal_advance(fs, j, &c->seen);
+	whole = !pmem_fault_pending();
+	if (whole) {
+		j->live |= UINT64_C(1) << c->lane;
+		j->lane[c->lane].flusher = this_thread();
+		pthread_cond_signal(&j->freed);
+	} else {
 		give_up(fs, j);
-		mutex_unlock(&j->lock);
-		txn_end(t);
-		return 0;
 	}
-	j->live |= UINT64_C(1) << i;
-	l->flusher = this_thread();
-	pthread_cond_signal(&j->freed);
 	mutex_unlock(&j->lock);
+	return whole;
+}
 
-	do_drops(t);
+/* What was overwritten in place, and nothing else, is durable all the same. */
+static int commit_nothing(struct txn *t)
+{
+	assert(t->taken.nr == 0 && t->drop.nr == 0);
+	txn_end(t);
+	pmem_fence(t->fs->pm);
+	return pmem_fault_take() ? -EIO : 0;
+}
+
+int txn_commit(struct txn *t)
+{
+	struct commit c;
+	int ret;
+
+	ret = may_commit(t);
+	if (!ret && t->nr_words == 0)
+		return commit_nothing(t);
+	if (!ret)
+		ret = start_commit(t, &c);
+	if (!ret)
+		ret = store_commit(t, &c);
+	if (ret) {
+		txn_abort(t);
+		return ret;
+	}
+	if (finish_commit(t, &c))
+		do_drops(t);
 	txn_end(t);
 	return 0;
 }
