@@ -21,7 +21,7 @@
  * Locking.   LOCK_SESSION: the clients and tokens of a server, and who maps a
  *            file.  LOCK_FOLIO_MAP: all that belongs to one client.  The
  *            callbacks are called with neither.
- * Ownership. Handles, vmas and tokens hold their file by get() and put().
+ * Ownership. Handles, vmas, pins and tokens hold their file by get() and put().
  * Source.    Linux mm/rmap.c, mm/userfaultfd.c; unix(7), pidfd_open(2).
  */
 #ifndef DAX_SESSION_H
@@ -40,7 +40,8 @@ struct session_server;
 struct session_ops {
 	const struct iomap_ops *iomap; /* for faults */
 
-	/* A token, handle or vma uses the file.  put() may sleep and evict. */
+	/* A token, handle, vma or pin uses the file.  put() may sleep and
+	 * evict. */
 	void (*get)(struct address_space *mapping);
 	void (*put)(struct address_space *mapping);
 
@@ -141,6 +142,9 @@ bool session_stores(struct address_space *mapping);
 
 /* Can a client store to the file without telling? */
 bool session_has_writers(struct address_space *mapping);
+
+/* Has a client the file open, or mapped?  Pins do not count. */
+bool session_in_use(struct address_space *mapping);
 
 /* For statistics and tests. */
 struct session_stat {

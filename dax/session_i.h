@@ -76,6 +76,7 @@ struct session_handle {
 struct session_pin {
 	LIST_ENTRY(session_pin) link;
 	uint64_t number;
+	struct address_space *mapping; /* held: it may outlive vma and handle */
 	uint64_t ino;
 	uint64_t index, nr;
 	bool longterm;

@@ -208,6 +208,12 @@ bool session_has_writers(struct address_space *mapping)
 	return found;
 }
 
+bool session_in_use(struct address_space *mapping)
+{
+	return atomic_load(&mapping->session_handles) ||
+	       atomic_load(&mapping->session_vmas);
+}
+
 void session_handle_put(struct session_client *c, struct session_handle *h)
 {
 	const struct session_ops *ops = c->srv->ops;
@@ -537,11 +543,15 @@ static bool msg_recalled(struct session_client *c, const void *msg)
 
 /* Pins. */
 
-static void pin_put(struct session_pin *pin, uint64_t nr)
+static void pin_put(struct session_client *c, struct session_pin *pin,
+		    uint64_t nr)
 {
+	struct address_space *mapping = pin->mapping;
+
 	while (nr > 0)
 		folio_put(pin->folios[--nr]);
 	free(pin);
+	c->srv->ops->put(mapping);
 }
 
 /* Room for so many pages more. */
@@ -585,7 +595,7 @@ static int pin_pages(struct session_vma *vma, struct session_pin *pin,
 	if (lend)
 		sleep_hook_end();
 	if (ret)
-		pin_put(pin, i - 1);
+		pin_put(vma->client, pin, i - 1);
 	return ret;
 }
 
@@ -615,6 +625,7 @@ static int pin_range(struct session_vma *vma, const struct session_range *m,
 	if (!pin)
 		return -ENOMEM;
 	*pin = (struct session_pin){
+		.mapping = vma->dv.mapping,
 		.ino = vma->dv.mapping->ino,
 		.index = m->index,
 		.nr = m->nr,
@@ -625,12 +636,13 @@ static int pin_range(struct session_vma *vma, const struct session_range *m,
 		flags |= FOLL_WRITE;
 	if (pin->longterm)
 		flags |= FOLL_LONGTERM;
+	vma->client->srv->ops->get(pin->mapping);
 	ret = pin_pages(vma, pin, flags);
 	if (ret)
 		return ret;
 	ret = pin_insert(vma->client, pin);
 	if (ret)
-		pin_put(pin, pin->nr);
+		pin_put(vma->client, pin, pin->nr);
 	else
 		*ret_number = pin->number;
 	return ret;
@@ -696,7 +708,7 @@ void session_pins_end(struct session_client *c)
 	struct session_pin *pin;
 
 	while ((pin = pin_take(c, 0)))
-		pin_put(pin, pin->nr);
+		pin_put(c, pin, pin->nr);
 }
 
 static bool msg_unpin(struct session_client *c, const void *msg)
@@ -707,7 +719,7 @@ static bool msg_unpin(struct session_client *c, const void *msg)
 	if (m->which)
 		pin = pin_take(c, m->which);
 	if (pin)
-		pin_put(pin, pin->nr);
+		pin_put(c, pin, pin->nr);
 	reply(c, m->head.id, pin ? 0 : -ENOENT);
 	return true;
 }

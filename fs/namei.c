@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/fs.h"
+#include "dax/session.h"
+#include "fs/layout.h"
 
 #define LINK_MAX_FILE 65000u
 #define LINK_MAX_DIR  (UINT32_MAX - 1)
@@ -383,9 +384,48 @@ unlock_dir:
 	return ret;
 }
 
+/*
+ * Is this the last name of a file that nobody has open or mapped?  It is going
+ * to leave media with the name, and cannot while it is pinned.
+ */
+static bool leaves_with_name(const struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	return d && S_ISREG(inode_mode(ip)) && inode_nlink(ip) == 1 &&
+	       !may_unlink(ip) && atomic_load(&ip->nr_open) == 0 &&
+	       !session_in_use(&d->mapping);
+}
+
+/*
+ * Before the locks are taken, as this may sleep for long; so what the name
+ * leads to is looked at again afterwards.  Errors are for whoever goes on to
+ * find, except that the wait was interrupted.
+ */
+static int wait_for_pins(struct inode *dir, const char *name, const char *op)
+{
+	uint64_t waited = 0;
+	struct inode *ip;
+	int ret = 0;
+
+	while (!ret && !fs_lookup(dir, name, &ip)) {
+		bool done = ip->ino == waited || !leaves_with_name(ip);
+
+		waited = ip->ino;
+		if (!done)
+			ret = layout_wait_idle(ip, op);
+		inode_put(ip);
+		if (done)
+			break;
+	}
+	return ret;
+}
+
 int fs_unlink(struct inode *dir, const char *name)
 {
-	return remove_name(dir, name, false);
+	int ret = wait_for_pins(dir, name, "unlink");
+
+	return ret ? ret : remove_name(dir, name, false);
 }
 
 int fs_rmdir(struct inode *dir, const char *name)
@@ -692,6 +732,8 @@ int fs_rename(struct inode *dir, const char *name, struct inode *newdir,
 	ret = set_name(&r.name, name);
 	if (!ret)
 		ret = set_name(&r.newname, newname);
+	if (!ret && !flags)
+		ret = wait_for_pins(newdir, newname, "rename");
 	if (!ret)
 		ret = lock_dirs(&r);
 	if (ret)
