@@ -55,6 +55,9 @@ struct device {
 	enum pmem_mode mode;
 	enum pmem_granularity granularity;
 	uint64_t alignment; /* smallest piece that can be mapped */
+	bool is_devdax;
+	unsigned char *copied; /* private devdax: windows that have a copy */
+	struct mutex copy_lock;
 	int fd;
 	struct pmem2_source *src;
 	struct pmem2_map *map;
@@ -269,7 +272,8 @@ static int open_fd(struct device *dev, const char *path, struct errmsg *err)
 			       "directly; use a file on a filesystem mounted "
 			       "from it with -o dax, or a devdax namespace",
 			       path);
-	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+	dev->is_devdax = S_ISCHR(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !dev->is_devdax)
 		return err_set(err, -EINVAL, "%s: " NOT_A_DEVICE, path);
 	if (lock_device(dev->fd, rw ? LOCK_EX : LOCK_SH) != 0)
 		return err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
@@ -355,12 +359,20 @@ static enum pmem_granularity granularity_of(struct pmem2_map *map)
 
 /*
  * Map it again so that stores stay here.  libpmem2 would have memory set aside
- * for all of the device, of which hardly any is ever stored to.
+ * for all of the device, of which hardly any is ever stored to.  A devdax
+ * device has no private mappings: there each window gets a copy of its own
+ * when it is first stored to.
  */
 static int make_private(struct device *dev, size_t size)
 {
-	void *p = mmap(dev->rw, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, dev->fd, 0);
+	void *p;
+
+	if (dev->is_devdax) {
+		dev->copied = (unsigned char *)calloc(size / dev->alignment, 1);
+		return dev->copied ? 0 : -1;
+	}
+	p = mmap(dev->rw, size, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, dev->fd, 0);
 
 	return p == MAP_FAILED ? -1 : 0;
 }
@@ -400,7 +412,8 @@ static int map_device(struct device *dev, const char *path,
 	pmem2_config_set_required_store_granularity(cfg,
 						    PMEM2_GRANULARITY_PAGE);
 	if (dev->mode == PMEM_PRIVATE) {
-		pmem2_config_set_sharing(cfg, PMEM2_PRIVATE);
+		if (!dev->is_devdax)
+			pmem2_config_set_sharing(cfg, PMEM2_PRIVATE);
 		pmem2_config_set_protection(cfg, PMEM2_PROT_READ);
 	}
 	ret = map_forced(dev, cfg, want);
@@ -434,6 +447,7 @@ int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
 		return err_set(err, -ENOMEM, "%s: out of memory", path);
 	dev->mode = mode;
 	dev->fd = -1;
+	mutex_init(&dev->copy_lock, LOCK_PMEM);
 
 	ret = open_fd(dev, path, err);
 	if (!ret)
@@ -465,6 +479,8 @@ void pmem_close(struct pmem *pm)
 		pmem2_source_delete(&dev->src);
 	if (dev->fd >= 0)
 		close(dev->fd);
+	mutex_destroy(&dev->copy_lock);
+	free(dev->copied);
 	free(dev);
 }
 
@@ -525,6 +541,42 @@ static void record(struct device *dev, enum pmem_event event, uint64_t off,
 		dev->rec.event(dev->rec.ctx, event, off, dev->rw + off, len);
 }
 
+/*
+ * Give a window of a private devdax device its copy.  It is made elsewhere and
+ * moved into place, so that others read the old bytes until then.
+ */
+static void copy_window(struct device *dev, uint64_t window)
+{
+	size_t len = dev->alignment;
+	unsigned char *at = dev->rw + window * len;
+	void *p = MAP_FAILED;
+
+	mutex_lock(&dev->copy_lock);
+	if (!__atomic_load_n(&dev->copied[window], __ATOMIC_RELAXED)) {
+		p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p != MAP_FAILED) {
+			memcpy(p, at, len);
+			p = mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+				   at);
+		}
+		if (p == MAP_FAILED) /* no memory: cannot be told anybody */
+			abort();
+		__atomic_store_n(&dev->copied[window], 1, __ATOMIC_RELEASE);
+	}
+	mutex_unlock(&dev->copy_lock);
+}
+
+static void before_store(struct device *dev, uint64_t off, size_t len)
+{
+	if (__builtin_expect(!dev->copied, 1))
+		return;
+	for (uint64_t w = off / dev->alignment;
+	     w <= (off + len - 1) / dev->alignment; w++)
+		if (!__atomic_load_n(&dev->copied[w], __ATOMIC_ACQUIRE))
+			copy_window(dev, w);
+}
+
 static void note_unsynced(const struct device *dev, uint64_t off, size_t len)
 {
 	uint64_t start = off & ~BLOCK_MASK;
@@ -567,6 +619,7 @@ void pmem_store64(struct pmem *pm, uint64_t off, uint64_t value)
 
 	assert(off % sizeof(*p) == 0);
 	assert_inside(pm, off, sizeof(*p));
+	before_store(dev, off, sizeof(*p));
 	__atomic_store_n(&p->raw, htole64(value), __ATOMIC_RELEASE);
 	check_lost(pm, off, sizeof(*p));
 	record(dev, PMEM_EVENT_STORE, off, sizeof(*p));
@@ -586,6 +639,7 @@ void pmem_write(struct pmem *pm, uint64_t off, const void *src, size_t len)
 	if (len == 0)
 		return;
 	assert_inside(pm, off, len);
+	before_store(dev, off, len);
 	if (dev->granularity == PMEM_PAGE) {
 		memcpy(dev->rw + off, src, len);
 		note_unsynced(dev, off, len);
@@ -604,6 +658,7 @@ void pmem_zero(struct pmem *pm, uint64_t off, size_t len)
 	if (len == 0)
 		return;
 	assert_inside(pm, off, len);
+	before_store(dev, off, len);
 	if (dev->granularity == PMEM_PAGE) {
 		memset(dev->rw + off, 0, len);
 		note_unsynced(dev, off, len);

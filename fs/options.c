@@ -20,6 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/namespace.h"
+
 /* What the tables below set; cmdline_parse() copies it to the cmdline. */
 struct chosen {
 	unsigned int read_only;
@@ -353,6 +355,9 @@ static void copy_chosen(struct cmdline *cl, const struct chosen *ch)
 static int take_operands(struct cmdline *cl, int argc, char **argv,
 			 struct errmsg *err)
 {
+	struct ns_device dev;
+	struct errmsg line;
+
 	if (argc < 2)
 		return err_set(err, -EINVAL,
 			       "%s missing: give DEVICE and DIR, "
@@ -362,10 +367,17 @@ static int take_operands(struct cmdline *cl, int argc, char **argv,
 		return err_set(err, -EINVAL,
 			       "'%s' is one too many: give DEVICE and DIR",
 			       argv[2]);
+	if (ns_resolve(argv[0], &dev, err))
+		return -EINVAL;
+	/* To standard error, as what is said must not look like an answer. */
+	if (dev.named) {
+		ns_describe(argv[0], &dev, &line);
+		fprintf(stderr, "foliofs: %s\n", line.text);
+	}
 	/* Absolute, because the daemon leaves this directory. */
-	cl->device = realpath(argv[0], NULL);
+	cl->device = realpath(dev.path, NULL);
 	if (!cl->device && errno != ENOMEM)
-		cl->device = strdup(argv[0]);
+		cl->device = strdup(dev.path);
 	cl->mountpoint = strdup(argv[1]);
 	return cl->device && cl->mountpoint ? 0 : -ENOMEM;
 }

@@ -30,6 +30,7 @@ struct ctl_command {
 
 extern const struct ctl_command ctl_dedupe;
 extern const struct ctl_command ctl_dump;
+extern const struct ctl_command ctl_list;
 extern const struct ctl_command ctl_map;
 extern const struct ctl_command ctl_reflink;
 extern const struct ctl_command ctl_status;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dax/namespace.h"
 #include "fs/fs.h"
 #include "tools/ctl.h"
 #include "tools/text.h"
@@ -408,9 +409,11 @@ static int run_on(const char *device, const struct dump_what *what,
 {
 	static struct dump d;
 	struct errmsg err = { "" };
+	struct ns_device dev;
 	int ret;
 
-	if (pmem_open(device, PMEM_PRIVATE, PMEM_GRANULARITY_AUTO, &d.fs.pm,
+	if (ns_resolve(device, &dev, &err) != 0 ||
+	    pmem_open(dev.path, PMEM_PRIVATE, PMEM_GRANULARITY_AUTO, &d.fs.pm,
 		      &err) != 0) {
 		fprintf(stderr, "foliofsctl: %s\n", err.text);
 		return CTL_FAILED;

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/namespace.h"
 #include "fs/check.h"
 #include "fs/fs.h"
 #include "tools/text.h"
@@ -322,6 +323,8 @@ int main(int argc, char **argv)
 	struct session s = { .opt = { .report = on_report,
 				      .progress = on_progress } };
 	struct sigaction sa = { .sa_handler = on_signal };
+	struct errmsg err = { "" };
+	struct ns_device dev;
 	int ret;
 
 	ret = parse(&s, argc, argv);
@@ -333,6 +336,11 @@ int main(int argc, char **argv)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 
+	if (ns_resolve(s.opt.device, &dev, &err) != 0) {
+		fprintf(stderr, "fsck.foliofs: %s\n", err.text);
+		return EXIT_OPERATION;
+	}
+	s.opt.device = dev.path;
 	if (s.preen && !s.force && is_clean(s.opt.device)) {
 		if (!s.json)
 			printf("%s: clean\n", s.opt.device);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/namespace.h"
 #include "fs/foliofs.h"
 #include "fs/fs_format.h"
 #include "tools/text.h"
@@ -174,12 +175,19 @@ int main(int argc, char **argv)
 {
 	struct arguments a = { .mkfs = { .uid = getuid(), .gid = getgid() } };
 	struct errmsg err = { "" };
+	struct ns_device dev;
 	int ret;
 
 	ret = parse(&a, argc, argv);
 	if (ret >= 0)
 		return ret;
-	if (foliofs_mkfs(&a.mkfs, &err) != 0) {
+	ret = ns_resolve(a.mkfs.device, &dev, &err);
+	if (!ret && dev.named && !a.quiet && !a.json) {
+		ns_describe(a.mkfs.device, &dev, &err);
+		puts(err.text);
+	}
+	a.mkfs.device = dev.path;
+	if (ret || foliofs_mkfs(&a.mkfs, &err) != 0) {
 		fprintf(stderr, "mkfs.foliofs: %s\n", err.text);
 		return EXIT_FAILED;
 	}

@@ -19,7 +19,8 @@ LAYERS = {
     "fs": {"fs/", "alloc/", "dax/"},
     "tools": {"tools/", "fs/check.h", "fs/foliofs.h", "fs/fs.h",
               "fs/fs_format.h", "fs/ioctl.h", "alloc/alloc.h", "dax/err.h",
-              "dax/lib/foliofs_ioctl.h", "dax/media.h", "dax/pmem.h",
+              "dax/lib/foliofs_ioctl.h", "dax/media.h", "dax/namespace.h",
+              "dax/pmem.h",
               "dax/proto.h"},
     "tests": {"tests/", "tools/", "fs/", "alloc/", "dax/"},
 }
@@ -32,6 +33,8 @@ ONLY = {
     "fuse_lowlevel.h": FUSE,
     "fuse_opt.h": FUSE,
     "fuse.h": {"tests/"},
+    "ndctl/libndctl.h": {"dax/namespace_ndctl.c"},
+    "daxctl/libdaxctl.h": {"dax/namespace_ndctl.c"},
     "blkid.h": {"fs/probe.c"},
 }
 

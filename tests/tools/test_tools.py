@@ -268,6 +268,34 @@ def test_help_and_version(image):
         expect(run(tool, "--version"), 0, tool)
 
 
+def test_list(_):
+    got = run("foliofsctl", "list", "--json")
+    if got.returncode == 1 and "without libndctl" in got.stderr:
+        return "built without libndctl"
+    listed = json.loads(expect(got, 0).stdout)
+    assert set(listed) == {"regions", "namespaces"}, listed
+    expect(run("foliofsctl", "list"), 0, "egion")
+    expect(run("foliofsctl", "list", "--all"), 2, "Usage")
+    return None
+
+
+def test_names_of_namespaces(image):
+    for tool, *args in (("mkfs.foliofs",), ("foliofsctl", "dump"),
+                        ("fsck.foliofs",)):
+        got = run(tool, *args, "namespace999.0")
+        assert got.returncode in (1, 8), got
+        assert "namespace" in got.stderr and "\n" in got.stderr, got
+    expect(run("mkfs.foliofs", "dax999.0"), 1, "/dev/dax999.0")
+    # A file of that name goes first.
+    here = os.getcwd()
+    os.chdir(os.path.dirname(image))
+    try:
+        expect(run("mkfs.foliofs", "-q", "-s", "1M", "./namespace999.0"), 0)
+        expect(run("fsck.foliofs", "namespace999.0"), 0)
+    finally:
+        os.chdir(here)
+
+
 def main():
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_")]
     bad = 0
