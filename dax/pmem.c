@@ -240,7 +240,7 @@ static int lock_device(int fd, int how)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 300; i++) {
 		if (flock(fd, how | LOCK_NB) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK)
