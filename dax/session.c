@@ -388,11 +388,7 @@ void session_server_destroy(struct session_server *srv)
 	session_pool_quiet(srv);
 	/* First what they hold: a request may sleep until that is gone. */
 	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
-		mutex_lock(&srv->lock);
-		c = srv->clients[i];
-		if (c)
-			client_get(c);
-		mutex_unlock(&srv->lock);
+		c = client_at(srv, i);
 		if (!c)
 			continue;
 		client_dead(c);

@@ -38,6 +38,18 @@ void client_get(struct session_client *c)
 	atomic_fetch_add(&c->refs, 1);
 }
 
+struct session_client *client_at(struct session_server *srv, unsigned int i)
+{
+	struct session_client *c;
+
+	mutex_lock(&srv->lock);
+	c = srv->clients[i];
+	if (c)
+		client_get(c);
+	mutex_unlock(&srv->lock);
+	return c;
+}
+
 void client_put(struct session_client *c)
 {
 	if (atomic_fetch_sub(&c->refs, 1) != 1)
@@ -599,11 +611,7 @@ void session_check_gone(struct session_server *srv)
 	struct session_client *c;
 
 	for (unsigned int i = 0; i < srv->limits.max_clients; i++) {
-		mutex_lock(&srv->lock);
-		c = srv->clients[i];
-		if (c)
-			client_get(c);
-		mutex_unlock(&srv->lock);
+		c = client_at(srv, i);
 		if (!c)
 			continue;
 		client_check_gone(c);

@@ -237,6 +237,8 @@ void session_check_gone(struct session_server *srv);
 /* For everybody. */
 void client_get(struct session_client *c);
 void client_put(struct session_client *c);
+/* Who is at place @i, with a reference, or NULL. */
+struct session_client *client_at(struct session_server *srv, unsigned int i);
 /* Nothing more from it: whoever receives next ends the session. */
 void client_shut(struct session_client *c) __must_hold(c->lock);
 

@@ -150,16 +150,11 @@ void session_msg_holds(struct session_client *c, const struct session_list *m)
 	struct session_client *other;
 
 	for (unsigned int i = 0; !h.full && i < srv->limits.max_clients; i++) {
-		mutex_lock(&srv->lock);
-		other = srv->clients[i];
-		if (other && (sees_all(c) || other->uid == c->uid))
-			client_get(other);
-		else
-			other = NULL;
-		mutex_unlock(&srv->lock);
+		other = client_at(srv, i);
 		if (!other)
 			continue;
-		add_client(&h, other, m->ino);
+		if (sees_all(c) || other->uid == c->uid)
+			add_client(&h, other, m->ino);
 		client_put(other);
 	}
 	if (h.full)
