@@ -54,7 +54,7 @@ enum lock_rank {
 	LOCK_ICACHE,	/* which inodes are in DRAM */
 	LOCK_LANE,	/* a journal lane, by being its owner */
 	LOCK_JOURNAL,	/* which lanes still hold a live record */
-	LOCK_HELD,	/* blocks that are free but for a pin */
+	LOCK_HELD,	/* blocks that are free but for a pin; who waits */
 	LOCK_ALLOC,	/* one arena of free space */
 	LOCK_XA,	/* xa_lock of one mapping */
 	LOCK_SESSION,	/* who maps a file; the clients of a server */

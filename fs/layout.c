@@ -180,7 +180,6 @@ static void wait_list(struct wait *w)
 	if (take_early(l, w->who.unique))
 		dax_task_interrupt(&w->task);
 	mutex_unlock(&l->wait_lock);
-	atomic_fetch_add(&w->fs->nr_waiting, 1);
 }
 
 static void wait_end(struct wait *w)
@@ -195,7 +194,6 @@ static void wait_end(struct wait *w)
 		;
 	*p = w->next;
 	mutex_unlock(&l->wait_lock);
-	atomic_fetch_sub(&w->fs->nr_waiting, 1);
 }
 
 bool layout_interrupt(struct foliofs *fs, uint64_t unique)
@@ -347,15 +345,31 @@ static void flush_before_pair(struct inode *ip) __no_lock_analysis
 	rwsem_up_write(&d->mapping.invalidate_lock);
 }
 
+/*
+ * The one of two files whose layout matters, or NULL: both do.  A file that
+ * was looked at but cannot be mapped (no DAX) has no layout to break.
+ */
+static struct inode *one_of(struct inode *a, struct inode *b)
+{
+	const struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
+
+	if (a == b || !db || (da && da->mapping.dax && !db->mapping.dax))
+		return a;
+	if (!da || (db->mapping.dax && !da->mapping.dax))
+		return b;
+	return NULL;
+}
+
 int layout_begin_pair(struct inode *a, struct inode *b, const char *op)
 	__no_lock_analysis
 {
 	struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
+	struct inode *one = one_of(a, b);
 	struct breaking brk;
 	int ret;
 
-	if (!da || !db || a == b)
-		return layout_begin(da ? a : b, op);
+	if (one)
+		return layout_begin(one, op);
 	flush_before_pair(a);
 	flush_before_pair(b);
 	breaking_init(&brk, a, op);
@@ -370,12 +384,13 @@ int layout_begin_pair(struct inode *a, struct inode *b, const char *op)
 
 void layout_end_pair(struct inode *a, struct inode *b)
 {
-	struct inode_dax *da = inode_dax(a), *db = inode_dax(b);
+	struct inode *one = one_of(a, b);
 
-	if (da && db && a != b)
-		dax_break_layout_pair_end(&da->mapping, &db->mapping);
+	if (one)
+		layout_end(one);
 	else
-		layout_end(da ? a : b);
+		dax_break_layout_pair_end(&inode_dax(a)->mapping,
+					  &inode_dax(b)->mapping);
 }
 
 void layout_write(struct inode *ip) __no_lock_analysis
@@ -632,7 +647,7 @@ int layout_create(struct foliofs *fs)
 		free(l);
 		return ret;
 	}
-	mutex_init(&l->wait_lock, LOCK_LEAF);
+	mutex_init(&l->wait_lock, LOCK_HELD); /* wakes under it */
 	mutex_init(&l->held_lock, LOCK_HELD);
 	fs->layout = l;
 	return 0;

@@ -244,6 +244,25 @@ uint64_t media_offset(int fd, uint64_t index)
 	return p.off;
 }
 
+static void find_media(void *ctx, uint64_t pos, uint64_t len, uint64_t off,
+		       unsigned char what)
+{
+	struct place *p = ctx;
+
+	(void)pos;
+	(void)what;
+	if (off <= p->off && p->off - off < len)
+		p->pos = 1;
+}
+
+bool has_media(int fd, uint64_t off)
+{
+	struct place p = { 0, off };
+
+	each_extent(fd, find_media, &p);
+	return p.pos;
+}
+
 static struct foliofs_ioc_status status(void)
 {
 	struct foliofs_ioc_status st;

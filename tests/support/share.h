@@ -49,6 +49,9 @@ uint64_t nr_waiting(void);
 /* Foliofs only: where page @index is on media; 0: nowhere. */
 uint64_t media_offset(int fd, uint64_t index);
 
+/* Foliofs only: is this byte of the device one of the file's? */
+bool has_media(int fd, uint64_t off);
+
 /* Foliofs only: leave to use @fd as a source, once. */
 int token_of(int fd, uint8_t token[16]);
 
