@@ -173,22 +173,28 @@ void conn_show_end(uint64_t ino, uint64_t pos, unsigned char byte)
 	sleep_hook_end();
 }
 
-int conn_reply(struct conn *conn, uint64_t unique, const void *arg, size_t len)
+int conn_reply_iov(struct conn *conn, uint64_t unique, struct iovec *iov,
+		   int count)
 {
-	struct fuse_out_header out = {
-		.len = (uint32_t)(sizeof(out) + len),
-		.unique = unique,
-	};
-	struct iovec iov[2] = {
-		{ .iov_base = &out, .iov_len = sizeof(out) },
-		{ .iov_base = (void *)(uintptr_t)arg, .iov_len = len },
-	};
+	struct fuse_out_header out = { .len = sizeof(out), .unique = unique };
 
+	iov[0] = (struct iovec){ .iov_base = &out, .iov_len = sizeof(out) };
+	for (int i = 1; i < count; i++)
+		out.len += (uint32_t)iov[i].iov_len;
 	if (conn->debug)
 		fuse_log(FUSE_LOG_DEBUG,
 			 "   unique: %llu, success, outsize: %u\n",
 			 (unsigned long long)unique, out.len);
-	return conn->tr->ops->reply(conn->tr, iov, len ? 2 : 1);
+	return conn->tr->ops->reply(conn->tr, iov, count);
+}
+
+int conn_reply(struct conn *conn, uint64_t unique, const void *arg, size_t len)
+{
+	struct iovec iov[2] = {
+		[1] = { .iov_base = (void *)(uintptr_t)arg, .iov_len = len },
+	};
+
+	return conn_reply_iov(conn, unique, iov, len ? 2 : 1);
 }
 
 int conn_reply_err(struct conn *conn, uint64_t unique, int err)
@@ -237,7 +243,9 @@ static void dispatch_raw(struct conn *conn, const struct raw_op *op,
 			 "insize: %zu, pid: %u\n",
 			 (unsigned long long)in->unique, in->opcode,
 			 (unsigned long long)in->nodeid, rq->len, in->pid);
-	if (conn->deny_others && in->uid != conn->owner && in->uid != 0)
+	/* As libfuse does: who was given an open file may use it. */
+	if (conn->deny_others && in->uid != conn->owner && in->uid != 0 &&
+	    in->opcode != FUSE_READ && in->opcode != FUSE_WRITE)
 		conn_reply_err(conn, in->unique, -EACCES);
 	else
 		op->fn(conn, rq, conn->userdata);

@@ -148,6 +148,9 @@ void conn_show_end(uint64_t ino, uint64_t pos, unsigned char byte);
 const struct request *request_current(void);
 
 int conn_reply(struct conn *conn, uint64_t unique, const void *arg, size_t len);
+/* iov[0] is for the header. */
+int conn_reply_iov(struct conn *conn, uint64_t unique, struct iovec *iov,
+		   int count);
 /* @err: a negative errno; the kernel waits for ever after a positive one. */
 int conn_reply_err(struct conn *conn, uint64_t unique, int err);
 
