@@ -1194,13 +1194,9 @@ static int copy_locked(const struct source *src, struct inode *out,
 	int ret;
 
 	*len = min64(*len, COPY_MAX);
-	layout_write(out);
-	if (src->in != out)
-		tree_down_read(src->in);
+	layout_copy(src->in, out);
 	ret = write_locked(out, src, pos, *len, flags);
-	if (src->in != out)
-		tree_up_read(src->in);
-	layout_end(out);
+	layout_copy_end(src->in, out);
 	return ret;
 }
 
