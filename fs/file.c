@@ -1194,13 +1194,9 @@ static int copy_locked(const struct source *src, struct inode *out,
 	int ret;
 
 	*len = min64(*len, COPY_MAX);
-	layout_write(out);
-	if (src->in != out)
-		tree_down_read(src->in);
+	layout_copy(src->in, out);
 	ret = write_locked(out, src, pos, *len, flags);
-	if (src->in != out)
-		tree_up_read(src->in);
-	layout_end(out);
+	layout_copy_end(src->in, out);
 	return ret;
 }
 
@@ -1243,12 +1239,17 @@ static int may_remap(const struct inode *in, uint64_t pos_in,
 		return -EISDIR;
 	if (!S_ISREG(inode_mode(in)) || !S_ISREG(inode_mode(out)))
 		return -EINVAL;
-	if (*len == 0 && !dedupe && pos_in < size_in)
+	/* This is looked at even for no bytes at all, and then nothing else. */
+	if (dedupe && (pos_in > size_in || *len > size_in - pos_in))
+		return -EINVAL;
+	if (dedupe && *len == 0)
+		return 0;
+	if (*len == 0 && pos_in < size_in)
 		*len = size_in - pos_in;
 	if ((pos_in | pos_out) & BLOCK_MASK || pos_in > FOLIOFS_MAX_SIZE ||
 	    *len > FOLIOFS_MAX_SIZE - pos_in)
 		return -EINVAL;
-	if (*len == 0 && (dedupe || pos_in == size_in))
+	if (*len == 0 && pos_in == size_in)
 		return 0;
 	if (pos_in >= size_in || *len > size_in - pos_in)
 		return -EINVAL;

@@ -401,6 +401,27 @@ void layout_write(struct inode *ip) __no_lock_analysis
 		rwsem_down_write(&d->mapping.invalidate_lock, LOCK_INVALIDATE);
 }
 
+/*
+ * The tree_lock would hold up fewer faults on @in, but entries of @out are
+ * locked meanwhile, which come before it.
+ */
+void layout_copy(struct inode *in, struct inode *out) __no_lock_analysis
+{
+	struct inode *first = in->ino < out->ino ? in : out;
+	struct inode_dax *d = inode_dax(first == in ? out : in);
+
+	layout_write(first);
+	if (d && in != out)
+		rwsem_down_write(&d->mapping.invalidate_lock, LOCK_INVALIDATE2);
+}
+
+void layout_copy_end(struct inode *in, struct inode *out)
+{
+	layout_end(in);
+	if (in != out)
+		layout_end(out);
+}
+
 void layout_replace(struct inode *ip, uint64_t pos, uint64_t len)
 {
 	struct inode_dax *d = inode_dax(ip);

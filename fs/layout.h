@@ -71,6 +71,10 @@ void layout_end_pair(struct inode *a, struct inode *b);
 void layout_write(struct inode *ip);
 void layout_replace(struct inode *ip, uint64_t pos, uint64_t len);
 
+/* The same for bytes of @in that are copied, and must stand still for it. */
+void layout_copy(struct inode *in, struct inode *out);
+void layout_copy_end(struct inode *in, struct inode *out);
+
 /* Wait, with no lock held, until nothing of the file is pinned. */
 int layout_wait_idle(struct inode *ip, const char *op);
 

@@ -957,6 +957,8 @@ static int ioctl_unshare(struct inode *ip, unsigned int mode,
 	struct space_retry retry = { 0 };
 	int ret;
 
+	if (a->len == 0)
+		return -EINVAL; /* as fallocate(2): before anything else */
 	if (!(mode & OPEN_WRITE))
 		return -EBADF;
 	do

@@ -104,21 +104,30 @@ static void add_name_op(struct text *t, struct rng *r)
 
 static void add_data_op(struct text *t, struct rng *r)
 {
-	static const char *const verbs[] = { "punch", "zero", "falloc",
-					     "keep" };
+	static const char *const verbs[] = { "punch", "zero", "falloc", "keep",
+					     "unshare" };
+	static const char *const shares[] = { "clone", "dedupe" };
 
-	switch (rng_below(r, 6)) {
+	switch (rng_below(r, 8)) {
 	case 0:
 		add(t, "!truncate %s %u; ", any_file(r), any_pos(r));
 		break;
 	case 1:
-		add(t, "!%s %s ", verbs[rng_below(r, 4)], any_file(r));
+		add(t, "!%s %s ", verbs[rng_below(r, 5)], any_file(r));
 		add(t, "%u %u; ", any_pos(r), any_len(r));
 		break;
 	case 2:
 		add(t, "!copy %s %u ", any_file(r), any_pos(r));
 		add(t, "%s %u ", any_file(r), any_pos(r));
 		add(t, "%u; ", any_len(r));
+		break;
+	case 3:
+	case 4:
+		/* Mostly of pages, or all of a file, as others are refused. */
+		add(t, "!%s %s %u ", shares[rng_below(r, 4) == 0], any_file(r),
+		    rng_below(r, 2) * 4096);
+		add(t, "%s %u ", any_file(r), rng_below(r, 3) * 4096);
+		add(t, "%u; ", rng_below(r, 3) * 4096);
 		break;
 	default:
 		add(t, "!write %s %u ", any_file(r), any_pos(r));

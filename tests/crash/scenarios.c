@@ -267,6 +267,89 @@ const struct scenario scenarios[] = {
 		"!write /a 0x100000 4096 1; punch /a 40000 10000; "
 		"truncate /a 20000; !create /c 644; unlink /b"),
 
+	/* Blocks that files share. */
+	INPLACE("shares", "clone-whole", SMALL,
+		"create /a 644; write /a 0 30000 1; create /b 644",
+		"clone /a 0 /b 0 0; write /b 4000 5000 2; write /a 0 100 3; "
+		"unlink /a; write /b 20000 8 4"),
+	COW("shares", "clone-whole-cow", SMALL,
+	    "create /a 644; write /a 0 30000 1; create /b 644",
+	    "clone /a 0 /b 0 0; write /b 4000 5000 2; write /a 0 100 3; "
+	    "unlink /a; write /b 20000 8 4"),
+	INPLACE("shares", "clone-of-one-page", SMALL,
+		"create /a 644; write /a 0 100 1; create /b 644",
+		"clone /a 0 /b 0 0; write /b 50 10 2; clone /b 0 /a 0 0; "
+		"write /a 100 4000 3"),
+	INPLACE("shares", "clone-over", SMALL,
+		"create /a 644; write /a 0 30000 1; create /b 644; "
+		"write /b 0 20000 2; create /c 644; write /c 0 60000 3",
+		"clone /a 0 /b 0 0; clone /b 0 /c 4096 20480; "
+		"clone /a 4096 /b 8192 8192; clone /a 4096 /b 8192 8192"),
+	INPLACE("shares", "clone-pages", SMALL,
+		"create /a 644; write /a 0 40960 1; create /b 644; "
+		"write /b 0 40960 2",
+		"clone /a 8192 /b 4096 12288; clone /b 4096 /b 32768 8192; "
+		"write /a 9000 4096 3; truncate /b 6000; truncate /b 9000; "
+		"write /a 16384 4096 4"),
+	INPLACE("shares", "clone-behind-the-end", SMALL,
+		"create /a 644; write /a 0 10000 1; create /b 644; "
+		"write /b 0 5000 2",
+		"clone /a 0 /b 12288 10000; clone /a 8192 /b 0x40000000 1808; "
+		"truncate /b 13000; truncate /b 20000"),
+	INPLACE("shares", "clone-holes", SMALL,
+		"create /a 644; write /a 8192 100 1; keep /a 16384 8192; "
+		"truncate /a 40960; create /b 644; write /b 0 40960 2",
+		"clone /a 0 /b 0 0; write /b 17000 10 3; write /a 16384 1 4; "
+		"punch /b 4096 8192"),
+	INPLACE("shares", "copy-edges", SMALL,
+		"create /a 644; write /a 0 40000 1; create /b 644; "
+		"write /b 0 40000 2",
+		"copy /a 100 /b 100 20000; copy /a 4196 /b 8292 12188; "
+		"write /a 5000 100 3"),
+	INPLACE("shares", "copy-on-write", SMALL,
+		"create /a 644; write /a 0 40960 1; create /b 644; "
+		"clone /a 0 /b 0 0",
+		"write /b 0 4096 2; write /b 4196 100 3; write /a 4096 4096 4; "
+		"write /a 100 39000 5; write /b 40000 5000 6"),
+	INPLACE("shares", "one-sharer-goes", SMALL,
+		"create /a 644; write /a 0 40960 1; create /b 644; "
+		"clone /a 0 /b 0 0; create /c 644; clone /a 0 /c 0 0",
+		"truncate /a 20000; punch /b 8192 8192; zero /c 4096 9000; "
+		"unlink /a; write /b 0 100 2; unlink /c; write /b 20480 100 3"),
+	INPLACE("shares", "dedupe", SMALL,
+		"create /a 644; write /a 0 20000 1; create /b 644; "
+		"write /b 0 20000 1; write /b 16384 10 2",
+		"dedupe /a 0 /b 0 16384; write /b 0 20000 1; "
+		"dedupe /a 0 /b 0 20000; write /a 0 100 3; unlink /a; "
+		"write /b 4096 100 4"),
+	INPLACE("shares", "unshare", SMALL,
+		"create /a 644; write /a 0 40000 1; keep /a 40960 8192; "
+		"create /b 644; clone /a 0 /b 0 0",
+		"unshare /b 8192 8192; write /b 9000 100 2; "
+		"unshare /a 0 40000; unlink /b; write /a 0 40000 3"),
+	INPLACE("shares", "chunk-clone", CHUNKS,
+		"create /a 644; write /a 0 2097152 1; create /b 644",
+		"chunk /a 0; clone /a 0 /b 0 0; write /b 8192 100 2; "
+		"write /a 1000000 100 3; unlink /a"),
+	INPLACE("shares", "chunk-range", CHUNKS,
+		"create /a 644; write /a 0 2097152 1; create /b 644; "
+		"write /b 0 5000 2",
+		"chunk /a 0; clone /a 0 /b 2097152 2097152; "
+		"clone /a 4096 /b 8192 8192; write /b 2097152 100 3; "
+		"truncate /b 2200000; punch /a 0 1000000"),
+	INPLACE("shares", "chunk-edges", CHUNKS,
+		"create /a 644; write /a 0 2097152 1; create /b 644",
+		"chunk /a 0; copy /a 1000 /b 1000 40000; "
+		"clone /a 2093056 /b 4096 4096; unlink /a"),
+	COW("shares", "chunk-cow", CHUNKS,
+	    "create /a 644; write /a 0 2097152 1; create /b 644; "
+	    "clone /a 0 /b 0 0",
+	    "chunk /b 0; write /b 5000 5000 2; unlink /b; write /a 0 100 3"),
+	INPLACE("shares", "kill", SMALL,
+		"create /a 644; write /a 0 30000 1; create /b 644",
+		"clone /a 0 /b 0 0; kill; write /b 0 100 2; kill; unlink /a; "
+		"write /b 4096 100 3; kill; truncate /b 0"),
+
 	/* Attributes, and the filesystem as a whole. */
 	INPLACE("attributes", "chmod", SMALL, "create /a 644; mkdir /d 755",
 		"chmod /a 4711; chmod /d 1777; chmod / 700"),
@@ -374,6 +457,19 @@ const struct scenario scenarios[] = {
 	     "mkdir /d 755; create /d/x 644",
 	     "truncate /a 0; write /a 0 9000 2; unlink /d/x",
 	     "write /b 0 9000 3; truncate /b 0; mkdir /e 755"),
+	PAIR("clone-write", "create /a 644; write /a 0 9000 1; create /b 644",
+	     "clone /a 0 /b 0 0; truncate /b 5000; write /b 0 10 2",
+	     "write /a 0 4096 3; write /a 100 100 4; truncate /a 0"),
+	PAIR("clone-unlink",
+	     "create /a 644; write /a 0 9000 1; create /b 644; "
+	     "clone /a 0 /b 0 0; create /c 644",
+	     "!clone /a 0 /c 0 0; write /c 0 100 2",
+	     "unlink /a; unlink /b; create /d 600"),
+	PAIR("clone-both-ways",
+	     "create /a 644; write /a 0 8192 1; create /b 644; "
+	     "write /b 0 8192 2",
+	     "clone /a 0 /b 0 4096; write /a 0 100 3",
+	     "clone /b 4096 /a 4096 4096; write /b 8000 100 4"),
 	PAIR("link-unlink", "create /a 644; mkdir /d 755",
 	     "!link /a /b; !unlink /a; !unlink /d/c",
 	     "!link /a /d/c; !unlink /b; !link /d/c /a"),

@@ -412,6 +412,8 @@ static int cmd_falloc(struct script *s, char **arg)
 		mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	else if (strcmp(arg[0], "zero") == 0)
 		mode = FALLOC_FL_ZERO_RANGE;
+	else if (strcmp(arg[0], "unshare") == 0)
+		mode = FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE;
 	ret = file_fallocate(ip, mode, pos, len, 0);
 	inode_put(ip);
 	return ret;
@@ -430,6 +432,37 @@ static int cmd_copy(struct script *s, char **arg)
 	if (!ret) {
 		note_in_place(s, out, pos, want);
 		ret = file_copy(in, number(arg[2]), out, pos, want, 0, &len);
+		inode_put(out);
+	}
+	inode_put(in);
+	return ret;
+}
+
+static int share_range(const char *verb, struct inode *in, uint64_t pos_in,
+		       struct inode *out, uint64_t pos_out, uint64_t len)
+{
+	bool same;
+	int ret;
+
+	if (strcmp(verb, "clone") == 0)
+		return file_clone(in, pos_in, out, pos_out, len, 0);
+	ret = file_dedupe(in, pos_in, out, pos_out, len, &same);
+	/* A scenario that dedupes what differs is not what it seems. */
+	return ret || same ? ret : -EBADE;
+}
+
+static int cmd_share(struct script *s, char **arg)
+{
+	struct inode *in, *out;
+	int ret;
+
+	ret = find(s, arg[1], &in);
+	if (ret)
+		return ret;
+	ret = find(s, arg[3], &out);
+	if (!ret) {
+		ret = share_range(arg[0], in, number(arg[2]), out,
+				  number(arg[4]), number(arg[5]));
 		inode_put(out);
 	}
 	inode_put(in);
@@ -640,39 +673,24 @@ static const struct {
 	int nr_words;
 	int (*fn)(struct script *s, char **arg);
 } commands[] = {
-	{ "create", 3, cmd_create },
-	{ "mkdir", 3, cmd_mkdir },
-	{ "mknod", 4, cmd_mknod },
-	{ "symlink", 3, cmd_symlink },
-	{ "link", 3, cmd_link },
-	{ "unlink", 2, cmd_unlink },
-	{ "rmdir", 2, cmd_unlink },
-	{ "rename", 3, cmd_rename },
-	{ "write", 5, cmd_write },
-	{ "truncate", 3, cmd_truncate },
-	{ "copy", 6, cmd_copy },
-	{ "chunk", 3, cmd_chunk },
-	{ "falloc", 4, cmd_falloc },
-	{ "keep", 4, cmd_falloc },
-	{ "punch", 4, cmd_falloc },
-	{ "zero", 4, cmd_falloc },
-	{ "chmod", 3, cmd_chmod },
-	{ "chown", 4, cmd_chown },
-	{ "utimes", 4, cmd_utimes },
-	{ "setxattr", 5, cmd_setxattr },
-	{ "removexattr", 3, cmd_removexattr },
-	{ "acl", 4, cmd_acl },
-	{ "setflags", 3, cmd_setflags },
-	{ "open", 3, cmd_open },
-	{ "close", 2, cmd_close },
-	{ "tmpfile", 4, cmd_tmpfile },
-	{ "linkh", 3, cmd_linkh },
-	{ "fill", 4, cmd_fill },
-	{ "drain", 4, cmd_drain },
-	{ "collect", 1, cmd_collect },
-	{ "evict", 1, cmd_evict },
-	{ "remount", 1, cmd_remount },
-	{ "kill", 1, cmd_kill },
+	{ "create", 3, cmd_create },	 { "mkdir", 3, cmd_mkdir },
+	{ "mknod", 4, cmd_mknod },	 { "symlink", 3, cmd_symlink },
+	{ "link", 3, cmd_link },	 { "unlink", 2, cmd_unlink },
+	{ "rmdir", 2, cmd_unlink },	 { "rename", 3, cmd_rename },
+	{ "write", 5, cmd_write },	 { "truncate", 3, cmd_truncate },
+	{ "copy", 6, cmd_copy },	 { "clone", 6, cmd_share },
+	{ "dedupe", 6, cmd_share },	 { "chunk", 3, cmd_chunk },
+	{ "falloc", 4, cmd_falloc },	 { "keep", 4, cmd_falloc },
+	{ "punch", 4, cmd_falloc },	 { "zero", 4, cmd_falloc },
+	{ "unshare", 4, cmd_falloc },	 { "chmod", 3, cmd_chmod },
+	{ "chown", 4, cmd_chown },	 { "utimes", 4, cmd_utimes },
+	{ "setxattr", 5, cmd_setxattr }, { "removexattr", 3, cmd_removexattr },
+	{ "acl", 4, cmd_acl },		 { "setflags", 3, cmd_setflags },
+	{ "open", 3, cmd_open },	 { "close", 2, cmd_close },
+	{ "tmpfile", 4, cmd_tmpfile },	 { "linkh", 3, cmd_linkh },
+	{ "fill", 4, cmd_fill },	 { "drain", 4, cmd_drain },
+	{ "collect", 1, cmd_collect },	 { "evict", 1, cmd_evict },
+	{ "remount", 1, cmd_remount },	 { "kill", 1, cmd_kill },
 };
 
 static int split(const char *cmd, char **arg)

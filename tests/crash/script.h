@@ -10,7 +10,8 @@
  *	symlink P TARGET        link P P2           unlink P     rmdir P
  *	rename P P2 [exchange|noreplace]
  *	write P POS LEN SEED    truncate P SIZE     copy P POS P2 POS2 LEN
- *	falloc|keep|punch|zero P POS LEN
+ *	falloc|keep|punch|zero|unshare P POS LEN
+ *	clone|dedupe P POS P2 POS2 LEN              0: all that follows
  *	chmod P MODE            chown P UID GID     utimes P ATIME MTIME
  *	setxattr P NAME LEN SEED                    removexattr P NAME
  *	acl P access|default PERM                   setflags P FLAGS

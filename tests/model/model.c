@@ -33,6 +33,7 @@
 #include "tests/model/ops.h"
 #include "tests/support/mnt.h"
 #include "tests/support/sandbox.h"
+#include "tests/support/share.h"
 #include "tests/support/tree.h"
 
 #define DEVICE_SIZE (1ull << 30)
@@ -55,9 +56,9 @@ static struct {
 static struct mnt *mnts[2];
 static struct side sides[2] = { { .name = "test" }, { .name = "reference" } };
 static struct paths paths;
-static struct limits limits = { .max_value = 65536,
-				.zero_range = true,
-				.sparse = true };
+static struct limits limits = {
+	.max_value = 65536, .zero_range = true, .sparse = true, .shares = true
+};
 static struct line last[NR_LAST];
 static unsigned long nr_done;
 static unsigned long nr_run[NR_OPS], nr_good[NR_OPS];
@@ -202,7 +203,9 @@ static void one_op(uint64_t *rng)
 	op_random(&op, rng, &paths, &limits);
 	op_print(&op, l->text, sizeof(l->text));
 	/* The reference first: when the other hangs, this says in what. */
+	mnt = mnts[REF]; /* share.h asks where it is */
 	l->r[REF] = op_run(&op, &sides[REF]);
+	mnt = mnts[TEST];
 	l->r[TEST] = op_run(&op, &sides[TEST]);
 	nr_run[op.kind]++;
 	nr_done++;
@@ -294,6 +297,8 @@ static void find_limits(void)
 			limits.max_value = 200;
 		if (flags & MNT_TMPFS)
 			limits.zero_range = false;
+		if (!(flags & (MNT_FOLIOFS | MNT_XFS)))
+			limits.shares = false;
 	}
 	/* Behind a write-back cache, all of a file is data. */
 	if (strstr(arg.opts, "cache=writeback"))

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "tests/support/fops.h"
+#include "tests/support/share.h"
 
 #define MAX_IO	  70000
 #define MAX_VALUE 65536
@@ -34,6 +35,9 @@ static const char *const names[NR_OPS] = {
 	[OP_FTRUNCATE] = "ftruncate",
 	[OP_FALLOCATE] = "fallocate",
 	[OP_COPY] = "copy_file_range",
+	[OP_CLONE] = "clone",
+	[OP_DEDUPE] = "dedupe",
+	[OP_UNSHARE] = "unshare",
 	[OP_MMAP] = "mmap+msync",
 	[OP_FSYNC] = "fsync",
 	[OP_FSTAT] = "fstat",
@@ -62,6 +66,7 @@ static const unsigned char weights[NR_OPS] = {
 	[OP_OPEN] = 14,	    [OP_CLOSE] = 4,	  [OP_WRITE] = 12,
 	[OP_APPEND] = 3,    [OP_READ] = 5,	  [OP_TRUNCATE] = 3,
 	[OP_FTRUNCATE] = 4, [OP_FALLOCATE] = 6,	  [OP_COPY] = 5,
+	[OP_CLONE] = 6,	    [OP_DEDUPE] = 3,	  [OP_UNSHARE] = 2,
 	[OP_MMAP] = 3,	    [OP_FSYNC] = 1,	  [OP_FSTAT] = 2,
 	[OP_MKDIR] = 6,	    [OP_RMDIR] = 4,	  [OP_UNLINK] = 7,
 	[OP_LINK] = 4,	    [OP_SYMLINK] = 3,	  [OP_READLINK] = 1,
@@ -314,6 +319,21 @@ static unsigned int random_handle(enum op_kind kind, uint64_t *rng,
 	return h;
 }
 
+static bool is_share(enum op_kind kind)
+{
+	return kind == OP_CLONE || kind == OP_DEDUPE || kind == OP_UNSHARE;
+}
+
+/* Of pages, and near the start, where there is something; or to the end. */
+static void align_share(struct op *op, uint64_t *rng)
+{
+	op->pos &= ~4095l;
+	op->pos2 &= ~4095l;
+	if (!one_in(rng, 4))
+		op->pos %= 64 << 10;
+	op->len = one_in(rng, 3) ? 0 : op->len & ~(size_t)4095;
+}
+
 void op_random(struct op *op, uint64_t *rng, const struct paths *paths,
 	       const struct limits *limits)
 {
@@ -343,6 +363,10 @@ void op_random(struct op *op, uint64_t *rng, const struct paths *paths,
 	op->seed = rnd(rng);
 	if (op->kind == OP_FALLOCATE && !limits->zero_range)
 		op->flags &= ~FALLOC_FL_ZERO_RANGE;
+	if (is_share(op->kind) && !limits->shares)
+		op->kind = OP_COPY;
+	if (is_share(op->kind) && !one_in(rng, 8))
+		align_share(op, rng);
 }
 
 static void learn(struct paths *paths, const char *path, bool dir,
@@ -521,6 +545,50 @@ static long long do_copy(const struct op *op, int in, int out)
 		done += n;
 	} while (n && (size_t)done < op->len);
 	return done;
+}
+
+static bool opened_for(int fd, bool write)
+{
+	int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
+
+	return mode == O_RDWR || mode == (write ? O_WRONLY : O_RDONLY);
+}
+
+static long long do_clone(const struct op *op, int in, int out)
+{
+	if (!is_file(in) || !is_file(out))
+		return -1;
+	return clone_range(in, op->pos, out, op->pos2, op->len);
+}
+
+/*
+ * Mostly of what is made equal first.  Linux has other rules than we for
+ * descriptors that cannot be read or written.
+ */
+static long long do_dedupe(const struct op *op, int in, int out)
+{
+	uint64_t len = 0;
+	long long ret;
+	ssize_t n;
+
+	if (!is_file(in) || !is_file(out))
+		return -1;
+	if (!opened_for(in, false) || !opened_for(out, true)) {
+		errno = EBADF;
+		return -1;
+	}
+	if (op->seed % 4) {
+		n = pread(in, io_buf, op->len, op->pos);
+		if (n > 0 && pwrite(out, io_buf, (size_t)n, op->pos2) != n)
+			return -1;
+	}
+	ret = dedupe_range(in, op->pos, out, op->pos2, op->len, &len);
+	return ret < 0 ? ret : ret << 32 | (long long)len;
+}
+
+static long long do_unshare(const struct op *op, int fd)
+{
+	return is_file(fd) ? unshare_range(fd, op->pos, (off_t)op->len) : -1;
 }
 
 /* Store within the file, at most a few pages. */
@@ -751,6 +819,12 @@ static long long do_handle_op(const struct op *op, struct side *side,
 		return do_fallocate(op, fd);
 	case OP_COPY:
 		return do_copy(op, fd, side->fds[op->h2]);
+	case OP_CLONE:
+		return do_clone(op, fd, side->fds[op->h2]);
+	case OP_DEDUPE:
+		return do_dedupe(op, fd, side->fds[op->h2]);
+	case OP_UNSHARE:
+		return do_unshare(op, fd);
 	case OP_MMAP:
 		return do_mmap(op, fd);
 	case OP_FSYNC:
@@ -881,8 +955,8 @@ static bool by_handle(enum op_kind kind)
 {
 	return kind == OP_CLOSE || kind == OP_WRITE || kind == OP_APPEND ||
 	       kind == OP_READ || kind == OP_FTRUNCATE ||
-	       kind == OP_FALLOCATE || kind == OP_COPY || kind == OP_MMAP ||
-	       kind == OP_FSYNC || kind == OP_FSTAT;
+	       kind == OP_FALLOCATE || kind == OP_COPY || is_share(kind) ||
+	       kind == OP_MMAP || kind == OP_FSYNC || kind == OP_FSTAT;
 }
 
 void op_print(const struct op *op, char *out, size_t size)

@@ -27,6 +27,9 @@ enum op_kind {
 	OP_FTRUNCATE,
 	OP_FALLOCATE,
 	OP_COPY,
+	OP_CLONE,
+	OP_DEDUPE,
+	OP_UNSHARE,
 	OP_MMAP,
 	OP_FSYNC,
 	OP_FSTAT,
@@ -97,6 +100,7 @@ struct limits {
 	size_t max_value; /* bytes of an extended attribute */
 	bool zero_range;
 	bool sparse; /* holes are fast to skip */
+	bool shares; /* clone, dedupe, unshare */
 };
 
 void op_random(struct op *op, uint64_t *rng, const struct paths *paths,

@@ -762,6 +762,23 @@ MTEST(blocks, mapped_through_another_file_are_no_wait, DAX)
 	close_ok(g);
 }
 
+/* Unaligned, so that it is a copy: entries of the target go meanwhile. */
+MTEST(blocks, copied_from_one_mapped_file_to_another, DAX)
+{
+	int fd = pattern_file("f", LEN, 1), g = pattern_file("g", LEN, 2);
+	struct pinner f_pin = pin("f", 8), g_pin = pin("g", 8);
+	off_t in = 100, out = (off_t)LEN + 5;
+
+	EQ(copy_file_range(fd, &in, g, &out, 20000, 0), 20000);
+	EQ(copy_file_range(g, &in, fd, &out, 20000, 0), 20000);
+	check_pattern(fd, 0, LEN, 1);
+	check_pattern(g, 0, LEN, 2);
+	unpin_and_end(&f_pin);
+	unpin_and_end(&g_pin);
+	close_ok(fd);
+	close_ok(g);
+}
+
 /* H7: what was stored through a mapping, and never flushed, is cloned. */
 MTEST(blocks, stored_to_and_not_flushed_are_in_the_clone, DAX)
 {

@@ -14,6 +14,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The mount that is asked, as in mtest.h. */
+struct mnt;
+extern struct mnt *mnt;
+
 /* FICLONE. */
 int clone_file(int in, int out);
 /* FICLONERANGE; 0 for @len goes to the end. */
