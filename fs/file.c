@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "fs/direct.h"
 #include "fs/layout.h"
 
 /* From this page on, or for a write of so many, a file gets chunks. */
@@ -867,6 +868,48 @@ int file_stage_commit(struct inode *ip, uint64_t index, uint64_t block)
 
 /* Truncate and fallocate. */
 
+/* Where the page in which the file ends is, if it does so within one. */
+static int tail_run(struct inode *ip, uint64_t size, struct tree_run *ret)
+{
+	*ret = (struct tree_run){ .type = SLOT_HOLE };
+	return size & BLOCK_MASK ? lookup(ip, page_of(size), 1, true, ret) : 0;
+}
+
+/*
+ * Who maps the file sees the page in which it ends as a whole: zeros behind
+ * the end.  Shared, it is copied; our own waits for the commit.
+ */
+static int copy_tail(struct change *c, uint64_t size)
+{
+	uint64_t index = page_of(size);
+	struct tree_run run;
+	struct tree_ext ext;
+	int ret = direct_file(c->ip) ? tail_run(c->ip, size, &run) : -ENOENT;
+
+	if (ret || run.type != SLOT_DATA || run.exclusive)
+		return ret == -ENOENT ? 0 : ret;
+	ret = take_pages(c, index, 1, &ext);
+	if (ret)
+		return ret;
+	pmem_zero(c->fs->pm, ext.block << BLOCK_SHIFT, BLOCK_SIZE);
+	pmem_copy(c->fs->pm, ext.block << BLOCK_SHIFT, run.block << BLOCK_SHIFT,
+		  size & BLOCK_MASK);
+	txn_direct(c->t);
+	return add_ext(c, &ext);
+}
+
+void file_truncated(struct inode *ip)
+{
+	uint64_t size = inode_size(ip);
+	struct tree_run run;
+
+	if (direct_file(ip) && tail_run(ip, size, &run) == 0 &&
+	    run.type == SLOT_DATA && run.exclusive)
+		pmem_zero(ip->fs->pm,
+			  (run.block << BLOCK_SHIFT) + (size & BLOCK_MASK),
+			  BLOCK_SIZE - (size & BLOCK_MASK));
+}
+
 int file_truncate_locked(struct txn *t, struct inode *ip, uint64_t size,
 			 int64_t *ret_pages)
 {
@@ -882,7 +925,9 @@ int file_truncate_locked(struct txn *t, struct inode *ip, uint64_t size,
 	} else {
 		/* Also at the same size: what fallocate left behind goes. */
 		hole.nr = FOLIOFS_MAX_PAGES - hole.index;
-		ret = hole.nr ? add_ext(&c, &hole) : 0;
+		ret = size < c.old_size ? copy_tail(&c, size) : 0;
+		if (!ret && hole.nr)
+			ret = add_ext(&c, &hole);
 	}
 	if (!ret)
 		ret = apply(&c);

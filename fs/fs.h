@@ -364,6 +364,8 @@ int file_write(struct inode *ip, const void *buf, uint64_t pos, uint64_t len,
 	       unsigned int flags);
 int file_truncate_locked(struct txn *t, struct inode *ip, uint64_t size,
 			 int64_t *ret_pages) __must_hold(ip->rwsem);
+/* After the commit, with the pages of clients taken back. */
+void file_truncated(struct inode *ip) __must_hold(ip->rwsem);
 int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 		   unsigned int flags);
 int file_seek(struct inode *ip, uint64_t pos, bool data, uint64_t *ret_pos);

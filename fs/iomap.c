@@ -125,9 +125,9 @@ static int iomap_end(struct address_space *mapping, uint64_t pos,
 	uint64_t block = iomap->addr >> BLOCK_SHIFT;
 	int ret = 0;
 
-	(void)length;
+	/* Who asked for two megabytes was told no, and has no copy. */
 	if (!(flags & IOMAP_WRITE) || !(iomap->flags & IOMAP_F_SHARED) ||
-	    iomap->type != IOMAP_MAPPED || iomap->length != BLOCK_SIZE)
+	    iomap->type != IOMAP_MAPPED || length != BLOCK_SIZE)
 		return 0;
 	rwsem_down_write(&d->tree_lock, LOCK_TREE);
 	if (written)

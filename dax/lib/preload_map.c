@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <linux/fs.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +15,13 @@
 
 #include "dax/lib/mem.h"
 #include "dax/lib/trap.h"
+
+/* linux/fs.h has a BLOCK_SIZE of its own, which nobody means any more. */
+#pragma push_macro("BLOCK_SIZE")
+#undef BLOCK_SIZE
+#include <linux/fs.h>
+#undef BLOCK_SIZE
+#pragma pop_macro("BLOCK_SIZE")
 
 /* -1 and errno of a negative errno. */
 static int fail(int ret)

@@ -249,7 +249,8 @@ MTEST(sparse, to_16_tib)
 	write_pattern(fd, end - 5000, 5000, 1);
 	check_pattern(fd, end - 5000, 5000, 1);
 	check_zero(fd, end - 8192, 3192);
-	LE(blocks_of(fd), 1024);
+	/* A store to a hole may take the 2 MiB that a mapping likes best. */
+	LE(blocks_of(fd), variant("dax=always") ? 4096 : 1024);
 	EQ(pread(fd, &(char){ 0 }, 1, end), 0);
 	close_ok(fd);
 	if (on(MNT_REMOUNT))
