@@ -54,10 +54,19 @@ static ino_t device_ino;
 
 static void on_sigbus(int sig, siginfo_t *si, void *uc)
 {
+	sigset_t mask;
+
 	(void)si;
 	(void)uc;
-	if (armed)
+	if (armed) {
+		/* As the handler of the library that called this one left it:
+		 * saving the mask each time would cost a call for each page. */
+		sigemptyset(&mask);
+		sigaddset(&mask, SIGBUS);
+		sigaddset(&mask, SIGSEGV);
+		pthread_sigmask(SIG_UNBLOCK, &mask, NULL);
 		siglongjmp(jump, 1);
+	}
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
