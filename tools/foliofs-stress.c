@@ -271,8 +271,20 @@ static void print_ring(FILE *f, const struct object *o, unsigned int page)
 	}
 }
 
-void finding(const struct object *o, unsigned int page, uint64_t block,
-	     const char *fmt, ...)
+/* The page that a tag names, if its file is still there. */
+static void print_tag(FILE *f, uint64_t tag)
+{
+	unsigned int page = tag >> 20 & 0xfff;
+
+	if (tag <= VALUE_BEYOND || page >= stress->profile->nr_pages)
+		return;
+	for (unsigned int i = 0; i < NR_OBJECTS; i++)
+		if ((atomic_load(&stress->object[i].id) & 0xffff) == tag >> 32)
+			print_ring(f, &stress->object[i], page);
+}
+
+void finding_of(const struct object *o, unsigned int page, uint64_t block,
+		uint64_t tag, const char *fmt, ...)
 {
 	uint32_t nr = atomic_fetch_add(&stress->nr_findings, 1);
 	struct finding *what;
@@ -298,6 +310,7 @@ void finding(const struct object *o, unsigned int page, uint64_t block,
 		print_block(f, block);
 	if (o)
 		print_ring(f, o, page);
+	print_tag(f, tag);
 	fclose(f);
 }
 

@@ -156,7 +156,7 @@ struct block {
 };
 
 struct finding {
-	char text[4096];
+	char text[8192];
 };
 
 struct profile {
@@ -202,9 +202,15 @@ void op_begin(enum stress_op op);
 void op_end(enum stress_op op, int ret);
 enum stress_op op_choose(bool pinned);
 
-/* Something is wrong: everybody stops.  @block: UINT64_MAX for none. */
-void finding(const struct object *o, unsigned int page, uint64_t block,
-	     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/*
+ * Something is wrong: everybody stops.  @block: UINT64_MAX for none.  @tag:
+ * what was found instead, whose history is shown as well.
+ */
+void finding_of(const struct object *o, unsigned int page, uint64_t block,
+		uint64_t tag, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+#define finding(o, page, block, ...) \
+	finding_of(o, page, block, VALUE_ZERO, __VA_ARGS__)
 
 /* stress_model.c: tags, rings, events. */
 bool try_read(struct trylock *l);

@@ -270,13 +270,13 @@ static void check_value(const struct object *o, unsigned int page,
 			"%s: word %u is zero, at moments [%ju, %ju]", how, i,
 			(uintmax_t)from, (uintmax_t)to);
 	else
-		finding(o, page, block,
-			"%s: word %u is of file %u page %u version %u, at "
-			"moments [%ju, %ju]",
-			how, i, (unsigned int)(tag >> 32),
-			(unsigned int)(tag >> 20 & 0xfff),
-			(unsigned int)(tag & 0xfffff), (uintmax_t)from,
-			(uintmax_t)to);
+		finding_of(o, page, block, tag,
+			   "%s: word %u is of file %u page %u version %u, at "
+			   "moments [%ju, %ju]",
+			   how, i, (unsigned int)(tag >> 32),
+			   (unsigned int)(tag >> 20 & 0xfff),
+			   (unsigned int)(tag & 0xfffff), (uintmax_t)from,
+			   (uintmax_t)to);
 }
 
 void page_check(const struct object *o, unsigned int page,
