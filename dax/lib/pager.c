@@ -739,14 +739,16 @@ static int take_view(uintptr_t start, uintptr_t end, struct taken *t)
 	return ret;
 }
 
+/* What was unmapped is not looked at again: it may be another's by now. */
 int pager_unmap(uintptr_t start, uintptr_t end)
 {
 	struct taken t;
-	int ret;
+	int ret = 0;
 
-	while ((ret = take_view(start, end, &t)) == 0) {
+	while (start < end && (ret = take_view(start, end, &t)) == 0) {
 		struct foliofs_file *file = t.copy.file;
 
+		start = t.end;
 		call_unmap(file->link, &t.copy, vma_index(&t.copy, t.start),
 			   (t.end - t.start) >> BLOCK_SHIFT, t.last);
 		if (t.last) {

@@ -746,3 +746,36 @@ Test(client, many_threads_touch_at_once)
 		cr_expect_not_null(ok);
 	}
 }
+
+/* Returns NULL, or the mapping that was not there. */
+static void *map_and_unmap(void *arg)
+{
+	struct foliofs_file *mine = arg;
+	uint64_t found;
+	void *p = NULL;
+
+	for (unsigned int i = 0; i < 1500; i++) {
+		cr_assert_eq(foliofs_map(mine, LEN(4), PROT_READ, 0, 0, &p), 0);
+		memcpy(&found, p, sizeof(found));
+		if (found != fake_stamp(FILE_NR, 0) || foliofs_unmap(p, LEN(4)))
+			return p;
+	}
+	return NULL;
+}
+
+/* The kernel gives an address again as soon as it is free. */
+Test(client, an_unmap_leaves_the_next_mapping_alone, .timeout = 120)
+{
+	pthread_t threads[3];
+	void *wrong;
+
+	fake_fill(fake, FILE_NR, 0, PAGES);
+	for (size_t i = 0; i < 3; i++)
+		cr_assert_eq(
+			pthread_create(&threads[i], NULL, map_and_unmap, file),
+			0);
+	for (size_t i = 0; i < 3; i++) {
+		cr_assert_eq(pthread_join(threads[i], &wrong), 0);
+		cr_expect_null(wrong);
+	}
+}

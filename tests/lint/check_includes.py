@@ -19,8 +19,8 @@ LAYERS = {
     "fs": {"fs/", "alloc/", "dax/"},
     "tools": {"tools/", "fs/check.h", "fs/foliofs.h", "fs/fs.h",
               "fs/fs_format.h", "fs/ioctl.h", "alloc/alloc.h", "dax/err.h",
-              "dax/lib/foliofs_ioctl.h", "dax/media.h", "dax/namespace.h",
-              "dax/pmem.h",
+              "dax/lib/foliofs.h", "dax/lib/foliofs_ioctl.h", "dax/media.h",
+              "dax/namespace.h", "dax/pmem.h",
               "dax/proto.h"},
     "tests": {"tests/", "tools/", "fs/", "alloc/", "dax/"},
 }
