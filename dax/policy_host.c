@@ -65,7 +65,7 @@ struct policy_host {
 	_Atomic(struct session_server *) srv;
 	struct mutex set_lock; /* LOCK_MOUNT: one change at a time */
 
-	struct mutex lock; /* LOCK_LEAF; covers everything below */
+	struct mutex lock; /* LOCK_HELD; covers everything below */
 	struct loaded *current;
 	struct policy_ask *asks;
 	unsigned int nr_slots;
@@ -401,7 +401,7 @@ int policy_host_create(const char *spec, policy_log_fn log, void *ctx,
 	host->log = log;
 	host->ctx = ctx;
 	mutex_init(&host->set_lock, LOCK_MOUNT);
-	mutex_init(&host->lock, LOCK_LEAF);
+	mutex_init(&host->lock, LOCK_HELD); /* wakes under it */
 	host->may_unsafe = l->table == &policy_unsafe_table;
 	install(host, l);
 	*ret_host = host;

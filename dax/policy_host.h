@@ -11,7 +11,7 @@
  * stand for a ':', so neither can be part of a path.
  *
  * Errors.    Negative errno, with a sentence where there is an errmsg.
- * Locking.   policy_host_set() takes LOCK_MOUNT; everything else LOCK_LEAF for
+ * Locking.   policy_host_set() takes LOCK_MOUNT; everything else LOCK_HELD for
  *            a moment, and what revoking and listing of holders takes.
  * Ownership. A struct policy_ask lives in the frame of whoever breaks.
  */
