@@ -186,6 +186,17 @@ static int wait_not_busy(struct address_space *mapping, uint64_t start,
 	}
 }
 
+static void delete_deferred(struct address_space *mapping, uint64_t start,
+			    uint64_t end, const struct dax_break *brk)
+{
+	if (brk->defer_start || brk->defer_end) {
+		start = brk->defer_start;
+		end = brk->defer_end;
+	}
+	if (start <= end)
+		delete_range(mapping, start, end, true);
+}
+
 int dax_break_layout(struct address_space *mapping, uint64_t start,
 		     uint64_t end, struct dax_break *brk)
 {
@@ -197,10 +208,12 @@ int dax_break_layout(struct address_space *mapping, uint64_t start,
 	atomic_fetch_add(&mapping->dev->stat.nr_breaks, 1);
 	trace_dax_range(dax_break_begin, mapping->ino, start, end, 0);
 	ret = wait_not_busy(mapping, start, end, brk ? brk : &nowait);
-	if (ret >= 0) {
-		delete_range(mapping, start, end, ret == DAX_BREAK_DEFER);
+	if (ret == DAX_BREAK_DEFER)
+		delete_deferred(mapping, start, end, brk);
+	else if (ret == 0)
+		delete_range(mapping, start, end, false);
+	if (ret > 0)
 		ret = 0;
-	}
 	trace_dax_range(dax_break_end, mapping->ino, start, end, ret);
 	return ret;
 }

@@ -40,9 +40,12 @@
 
 /* What a break that found a busy folio does next. */
 enum dax_verdict {
-	DAX_BREAK_WAIT,	 /* until it is not busy, or until @until_ns */
-	DAX_BREAK_DEFER, /* delete the entries all the same: the blocks are
-			  * not idle, so folio_release() will hold them back */
+	DAX_BREAK_WAIT, /* until it is not busy, or until @until_ns */
+	/*
+	 * Delete the entries of [defer_start, defer_end] all the same: the
+	 * blocks are not idle, so folio_release() will hold them back.
+	 */
+	DAX_BREAK_DEFER,
 };
 
 struct dax_break {
@@ -60,6 +63,12 @@ struct dax_break {
 	 */
 	int (*busy)(struct dax_break *brk, struct address_space *mapping,
 		    struct folio *folio, uint64_t index);
+
+	/*
+	 * Bytes whose blocks go.  Others stay with the file, so that they keep
+	 * their entries when the rest is put off.  Both 0: all of the range.
+	 */
+	uint64_t defer_start, defer_end;
 
 	void *ctx;	       /* the caller's */
 	struct dax_task *task; /* whom to interrupt, or NULL */

@@ -146,6 +146,25 @@ bool session_has_writers(struct address_space *mapping);
 /* Has a client the file open, or mapped?  Pins do not count. */
 bool session_in_use(struct address_space *mapping);
 
+/*
+ * Who has this folio in use, as far as clients are concerned: pins, and
+ * mappings that were not given back.  The first @max go to @ret; returns how
+ * many there are.
+ */
+struct policy_holder;
+unsigned int session_holders(struct session_server *srv, struct folio *folio,
+			     struct policy_holder *ret, unsigned int max);
+
+/*
+ * End a client by its number.  @kill: SIGKILL for its process; what it holds
+ * comes back when that is gone.  Otherwise its mappings of @mapping are taken
+ * for good, which is waited for as for a recall, and it keeps its pins.  0,
+ * -ESRCH, or -EPERM: it is this process, or not ours to kill.  Nobody faults
+ * on the file meanwhile: the caller has its invalidate_lock.
+ */
+int session_revoke(struct session_server *srv, uint64_t client,
+		   struct address_space *mapping, bool kill);
+
 /* For statistics and tests. */
 struct session_stat {
 	unsigned int nr_clients; /* with those that are gone but map */

@@ -288,6 +288,9 @@ void session_vma_walk(struct session_client *c, struct session_vma *vma,
 		      session_pte_fn fn, void *ctx) __must_hold(c->lock);
 
 /* session_recall.c */
+/* Take the client's mappings of a file for good. */
+void session_recall_kill(struct session_client *c,
+			 struct address_space *mapping);
 /*
  * Take pages back, or stores to them, from whoever has the file mapped.  True:
  * somebody may go on using them.

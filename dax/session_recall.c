@@ -456,6 +456,22 @@ bool session_recall(struct address_space *mapping, uint64_t index, uint64_t nr,
 	return batch.late;
 }
 
+void session_recall_kill(struct session_client *c,
+			 struct address_space *mapping)
+{
+	struct recall_batch batch = { .first = NULL };
+	struct mutex *lock = session_file_lock(mapping);
+	struct session_vma *vma;
+
+	mutex_lock(lock);
+	for (vma = atomic_load(&mapping->session_vmas); vma; vma = vma->next)
+		if (vma->client == c)
+			recall_vma(vma, 0, UINT64_MAX, SESSION_RECALL_KILL,
+				   &batch);
+	mutex_unlock(lock);
+	batch_finish(&batch);
+}
+
 /* Find and unlink the recall that was answered. */
 static struct session_recall_entry *recall_answered(struct session_client *c,
 						    uint32_t seq)

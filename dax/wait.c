@@ -102,6 +102,11 @@ static void finish(struct waiter *w)
 	pthread_cond_destroy(&w->cond);
 }
 
+static bool kicked(const struct dax_task *task)
+{
+	return task && atomic_load(&task->kicked);
+}
+
 int wait_sleep(struct waiter *w, uint64_t until_ns)
 {
 	struct wait_queue *q = w->queue;
@@ -110,7 +115,8 @@ int wait_sleep(struct waiter *w, uint64_t until_ns)
 
 	sleep_hook_begin();
 	mutex_lock(&q->lock);
-	while (!w->woken && !late && !dax_task_interrupted(w->task)) {
+	while (!w->woken && !late && !dax_task_interrupted(w->task) &&
+	       !kicked(w->task)) {
 		if (until_ns)
 			late = !mutex_wait_until(&q->lock, &w->cond, until_ns);
 		else
@@ -180,12 +186,10 @@ unsigned int wait_count(const void *obj, uint64_t index)
 	return nr;
 }
 
-void dax_task_interrupt(struct dax_task *task)
+static void wake_task(struct dax_task *task)
 {
-	struct wait_queue *q;
+	struct wait_queue *q = atomic_load(&task->queue);
 
-	atomic_store(&task->interrupted, true);
-	q = atomic_load(&task->queue);
 	if (!q)
 		return;
 	mutex_lock(&q->lock);
@@ -193,4 +197,16 @@ void dax_task_interrupt(struct dax_task *task)
 		if (w->task == task)
 			pthread_cond_signal(&w->cond);
 	mutex_unlock(&q->lock);
+}
+
+void dax_task_interrupt(struct dax_task *task)
+{
+	atomic_store(&task->interrupted, true);
+	wake_task(task);
+}
+
+void dax_task_kick(struct dax_task *task)
+{
+	atomic_store(&task->kicked, true);
+	wake_task(task);
 }

@@ -44,11 +44,18 @@ struct wait_queue;
 /* Somebody whose sleep can be interrupted: a request, with FUSE. */
 struct dax_task {
 	_Atomic(bool) interrupted;
+	_Atomic(bool) kicked; /* its present sleep is too late already */
 	_Atomic(struct wait_queue *) queue; /* where it sleeps */
 };
 
 /* From any thread.  The task's sleeps end with -EINTR from now on. */
 void dax_task_interrupt(struct dax_task *task);
+
+/*
+ * From any thread.  The sleep of the task, or its next one, ends with
+ * -ETIMEDOUT, until it takes the flag back.
+ */
+void dax_task_kick(struct dax_task *task);
 
 static inline bool dax_task_interrupted(const struct dax_task *task)
 {

@@ -135,7 +135,9 @@ int fs_setattr(struct inode *ip, const struct fs_setattr *a)
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
 	ret = may_setattr(ip, a);
 	if (!ret && (a->valid & FATTR_SIZE))
-		ret = layout_begin(ip, "truncate");
+		ret = layout_begin_drop(ip, "truncate",
+					(a->size + BLOCK_MASK) & ~BLOCK_MASK,
+					UINT64_MAX);
 	if (ret)
 		goto unlock;
 	txn_begin(ip->fs, &t);

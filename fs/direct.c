@@ -12,6 +12,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "dax/policy_host.h"
 #include "dax/session.h"
 #include "fs/layout.h"
 
@@ -159,6 +160,7 @@ int direct_open(struct foliofs *fs, const struct dax_users *users,
 			       "programs cannot map files: no socket below "
 			       "/run/foliofs or $XDG_RUNTIME_DIR: %s",
 			       strerror(-ret));
+	policy_host_sessions(layout_policy(fs), fs->sessions);
 	return 0;
 }
 
@@ -168,6 +170,7 @@ void direct_close(struct foliofs *fs, void (*say)(const char *line))
 		return;
 	session_server_stop(fs->sessions);
 	layout_break_all(fs, say);
+	policy_host_sessions(layout_policy(fs), NULL);
 	session_server_destroy(fs->sessions);
 	fs->sessions = NULL;
 }

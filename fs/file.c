@@ -1127,6 +1127,19 @@ static const char *fallocate_name(int mode)
 	return mode & FALLOC_FL_UNSHARE_RANGE ? "unshare" : "allocate";
 }
 
+/* The pages of a punched hole go; what is cut at its ends is zeroed. */
+static int begin_fallocate(struct inode *ip, int mode, uint64_t pos,
+			   uint64_t len)
+{
+	uint64_t start = (pos + BLOCK_MASK) & ~BLOCK_MASK;
+	uint64_t end = (pos + len) & ~BLOCK_MASK;
+
+	if (!(mode & FALLOC_FL_PUNCH_HOLE))
+		return layout_begin(ip, fallocate_name(mode));
+	return layout_begin_drop(ip, "punch", end ? start : 1,
+				 end ? end - 1 : 0);
+}
+
 int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 		   unsigned int flags)
 {
@@ -1139,7 +1152,7 @@ int file_fallocate(struct inode *ip, int mode, uint64_t pos, uint64_t len,
 	ret = may_fallocate(ip, mode, pos, len);
 	if (ret)
 		goto unlock;
-	ret = layout_begin(ip, fallocate_name(mode));
+	ret = begin_fallocate(ip, mode, pos, len);
 	if (ret)
 		goto unlock;
 	size = new_size = inode_size(ip);

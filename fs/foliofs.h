@@ -61,6 +61,7 @@ struct foliofs_options {
 	enum foliofs_atime atime;
 	enum foliofs_dax dax;
 	enum pmem_granularity granularity;
+	const char *policy;	   /* as dax/policy_host.h says; NULL: wait */
 	unsigned int walk_threads; /* of the mount walk; 0: one a processor */
 };
 

@@ -14,8 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dax/policy_host.h"
 #include "dax/session.h"
 #include "fs/fs.h"
+#include "fs/layout.h"
 
 static_assert(sizeof(struct foliofs_ioc_status) < 1 << 14,
 	      "an ioctl number has 14 bits for the size");
@@ -124,5 +126,56 @@ int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret)
 	for (unsigned int i = 0; i < NR_REQUESTS; i++)
 		ret->nr_requests[i] = atomic_load_explicit(
 			&fs->nr_requests[i], memory_order_relaxed);
+	return 0;
+}
+
+/* Policies. */
+
+static_assert((int)POLICY_NR_OPS == FOLIOFS_POLICY_OPS &&
+		      (int)POLICY_NR_VERDICTS + 1 == FOLIOFS_POLICY_ANSWERS &&
+		      POLICY_BUCKETS == FOLIOFS_POLICY_BUCKETS,
+	      "what is counted is shown");
+static_assert(offsetof(struct foliofs_ioc_policy_stat, reserved) -
+			      offsetof(struct foliofs_ioc_policy_stat,
+				       nr_breaks) ==
+		      sizeof(struct policy_stat),
+	      "in the same order");
+
+void ioctl_policy_get(struct foliofs *fs, struct foliofs_ioc_policy *p)
+{
+	memset(p, 0, sizeof(*p));
+	policy_host_get(layout_policy(fs), p->spec, p->what, sizeof(p->what));
+}
+
+int ioctl_policy_set(struct foliofs *fs, uint32_t uid,
+		     struct foliofs_ioc_policy *p)
+{
+	struct errmsg err = { "" };
+
+	/* It may load what its author likes into this process. */
+	if (uid != 0 && uid != (uint32_t)getuid())
+		return -EPERM;
+	p->spec[sizeof(p->spec) - 1] = '\0';
+	p->error = policy_host_set(layout_policy(fs), p->spec, &err);
+	snprintf(p->what, sizeof(p->what), "%s", err.text);
+	return 0;
+}
+
+int ioctl_policy_stat(struct foliofs *fs, struct foliofs_ioc_policy_stat *st)
+{
+	struct layout_held held;
+	struct policy_stat counts;
+	int ret;
+
+	ret = policy_host_stat(layout_policy(fs), st->slot, st->op, st->name,
+			       &counts);
+	if (ret)
+		return ret;
+	snprintf(st->op_name, sizeof(st->op_name), "%s",
+		 st->op < POLICY_NR_OPS ? policy_op_name(st->op) : "all");
+	layout_held(fs, &held);
+	st->nr_held = held.nr_blocks;
+	st->nr_held_ever = held.nr_ever;
+	memcpy(&st->nr_breaks, &counts, sizeof(counts));
 	return 0;
 }

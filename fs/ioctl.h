@@ -108,11 +108,52 @@ struct foliofs_ioc_range {
 	uint64_t len;
 };
 
+/*
+ * FOLIOFS_IOC_POLICY: what decides when blocks that go are in use.  SET is for
+ * root and whoever mounted; it answers 0 with the error in here, for which
+ * there is a sentence.
+ */
+struct foliofs_ioc_policy {
+	char spec[1024]; /* NAME:key=value..., as dax/policy_host.h says */
+	char what[256];	 /* GET: what it does; SET: what is wrong */
+	int32_t error;	 /* SET: 0 or a negative errno */
+	uint32_t reserved;
+};
+
+/* FOLIOFS_IOC_POLICY_STAT: counters of a policy since the mount. */
+#define FOLIOFS_POLICY_OPS     10
+#define FOLIOFS_POLICY_ANSWERS 8
+#define FOLIOFS_POLICY_BUCKETS 28
+#define FOLIOFS_POLICY_ALL     UINT32_C(0xffffffff)
+struct foliofs_ioc_policy_stat {
+	uint32_t slot; /* in: 0, 1, ... until -ENOENT */
+	uint32_t op;   /* in: which operation, or FOLIOFS_POLICY_ALL */
+	char name[32]; /* of the policy */
+	char op_name[16];
+	uint64_t nr_held, nr_held_ever; /* blocks of the whole mount */
+	uint64_t nr_breaks, nr_busy, nr_waits, nr_asks, nr_recalls;
+	uint64_t nr_answers[FOLIOFS_POLICY_ANSWERS]; /* policy_verdict */
+	uint64_t nr_refusals, nr_revokes, nr_deferred, nr_failed;
+	uint64_t wait_ns, max_ns; /* in all, and the longest */
+	/* Waits of [2^i, 2^(i+1)) microseconds; the ends are open. */
+	uint64_t wait_us[FOLIOFS_POLICY_BUCKETS];
+	uint64_t reserved[16];
+};
+
+#define FOLIOFS_IOC_POLICY_GET	_IOR('f', 210, struct foliofs_ioc_policy)
+#define FOLIOFS_IOC_POLICY_SET	_IOWR('f', 211, struct foliofs_ioc_policy)
+#define FOLIOFS_IOC_POLICY_STAT _IOWR('f', 212, struct foliofs_ioc_policy_stat)
+
 #define FOLIOFS_IOC_MAP	    _IOWR('f', 205, struct foliofs_ioc_map)
 #define FOLIOFS_IOC_UNSHARE _IOW('f', 206, struct foliofs_ioc_range)
 
 /* For ops.c, which answers the call.  0 or a negative errno. */
 int ioctl_status(struct foliofs *fs, struct foliofs_ioc_status *ret);
 int ioctl_map(struct inode *ip, struct foliofs_ioc_map *map);
+void ioctl_policy_get(struct foliofs *fs, struct foliofs_ioc_policy *p);
+/* @uid: of whoever asks. */
+int ioctl_policy_set(struct foliofs *fs, uint32_t uid,
+		     struct foliofs_ioc_policy *p);
+int ioctl_policy_stat(struct foliofs *fs, struct foliofs_ioc_policy_stat *st);
 
 #endif

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
+#include "dax/policy_host.h"
 #include "dax/session.h"
 #include "fs/direct.h"
 
@@ -42,6 +44,7 @@ struct held {
 
 struct layout {
 	struct dax_device *dev;
+	struct policy_host *policy;
 	_Atomic(bool) used; /* a file was attached: folios may be pinned */
 
 	struct mutex wait_lock; /* covers the next three */
@@ -49,8 +52,9 @@ struct layout {
 	uint64_t early[NR_EARLY];
 	unsigned int nr_early;
 
-	struct mutex held_lock; /* covers the next one */
+	struct mutex held_lock; /* covers the next ones */
 	struct held *held;
+	uint64_t nr_held, nr_held_ever; /* blocks */
 };
 
 /* Blocks that are pinned. */
@@ -79,6 +83,7 @@ static void page_idle(void *ctx, uint64_t pfn, uint64_t nr)
 		if (--(*h)->missing == 0) {
 			done = *h;
 			*h = done->next;
+			l->nr_held -= UINT64_C(1) << done->order;
 		}
 		mutex_unlock(&l->held_lock);
 		if (done)
@@ -95,7 +100,8 @@ void layout_free(struct foliofs *fs, uint64_t block, unsigned int order)
 	struct layout *l = fs->layout;
 	struct held *h;
 
-	if (!l || !atomic_load_explicit(&l->used, memory_order_relaxed)) {
+	if (!l || !atomic_load_explicit(&l->used, memory_order_relaxed) ||
+	    policy_host_unsafe(l->policy)) {
 		alloc_free(fs->al, block, order);
 		return;
 	}
@@ -113,11 +119,23 @@ void layout_free(struct foliofs *fs, uint64_t block, unsigned int order)
 		h->next = l->held;
 		l->held = h;
 		h = NULL;
+		l->nr_held += UINT64_C(1) << order;
+		l->nr_held_ever += UINT64_C(1) << order;
 	}
 	mutex_unlock(&l->held_lock);
 	if (h)
 		alloc_free(fs->al, block, order);
 	free(h);
+}
+
+void layout_held(struct foliofs *fs, struct layout_held *ret)
+{
+	struct layout *l = fs->layout;
+
+	mutex_lock(&l->held_lock);
+	*ret = (struct layout_held){ .nr_blocks = l->nr_held,
+				     .nr_ever = l->nr_held_ever };
+	mutex_unlock(&l->held_lock);
 }
 
 /* Who waits. */
@@ -246,6 +264,7 @@ static void flush_dirty(struct inode_dax *d)
 struct breaking {
 	struct dax_break brk;
 	struct wait wait;
+	struct policy_ask ask;
 	struct inode_dax *d;
 };
 
@@ -270,39 +289,77 @@ static int brk_busy(struct dax_break *brk, struct address_space *mapping,
 {
 	struct breaking *b = brk->ctx;
 
-	(void)folio;
 	b->wait.who.ino = mapping->ino;
 	b->wait.who.index = index;
-	if (!b->wait.listed)
+	if (!b->wait.listed) {
 		wait_list(&b->wait);
-	return dax_task_interrupted(&b->wait.task) ? -EINTR : DAX_BREAK_WAIT;
+		b->ask.b.pid = b->wait.who.pid;
+		memcpy(b->ask.b.comm, b->wait.who.comm, 15);
+	}
+	b->ask.b.ino = mapping->ino;
+	if (dax_task_interrupted(&b->wait.task))
+		return -EINTR;
+	return policy_ask_busy(&b->ask, brk, mapping, folio, index);
 }
 
 static void breaking_init(struct breaking *b, struct inode *ip, const char *op)
 {
 	b->d = inode_dax(ip);
+	if (!b->d)
+		return;
 	b->brk = (struct dax_break){ .unlock = brk_unlock,
 				     .lock = brk_lock,
 				     .busy = brk_busy,
 				     .ctx = b,
 				     .task = &b->wait.task };
 	wait_init(&b->wait, ip->fs, op);
+	policy_ask_begin(&b->ask, ip->fs->layout->policy, policy_op_by_name(op),
+			 &b->wait.task);
 }
 
-int layout_begin(struct inode *ip, const char *op) __no_lock_analysis
+/* @ret: of the break. */
+static void breaking_end(struct breaking *b, int ret)
+{
+	policy_ask_end(&b->ask, ret);
+	wait_end(&b->wait);
+}
+
+static int begin(struct breaking *b) __no_lock_analysis
+{
+	int ret;
+
+	brk_lock(&b->brk);
+	ret = dax_break_layout_inode(&b->d->mapping, &b->brk);
+	breaking_end(b, ret);
+	if (ret)
+		brk_unlock(&b->brk);
+	return ret;
+}
+
+int layout_begin(struct inode *ip, const char *op)
 {
 	struct breaking b;
-	int ret;
+
+	breaking_init(&b, ip, op);
+	return b.d ? begin(&b) : 0;
+}
+
+int layout_begin_drop(struct inode *ip, const char *op, uint64_t start,
+		      uint64_t end)
+{
+	struct breaking b;
 
 	breaking_init(&b, ip, op);
 	if (!b.d)
 		return 0;
-	brk_lock(&b.brk);
-	ret = dax_break_layout_inode(&b.d->mapping, &b.brk);
-	wait_end(&b.wait);
-	if (ret)
-		brk_unlock(&b.brk);
-	return ret;
+	b.ask.b.flags |= POLICY_CAN_DEFER;
+	b.brk.defer_start = start;
+	b.brk.defer_end = end;
+	if (start > end) { /* none; both 0 would be all */
+		b.brk.defer_start = 1;
+		b.brk.defer_end = 0;
+	}
+	return begin(&b);
 }
 
 void layout_end(struct inode *ip) __no_lock_analysis
@@ -374,7 +431,7 @@ int layout_begin_pair(struct inode *a, struct inode *b, const char *op)
 	flush_before_pair(b);
 	breaking_init(&brk, a, op);
 	ret = dax_break_layout_pair(&da->mapping, &db->mapping, &brk.brk);
-	wait_end(&brk.wait);
+	breaking_end(&brk, ret);
 	if (!ret) {
 		flush_file(a);
 		flush_file(b);
@@ -602,6 +659,44 @@ unlock:
 	return ret;
 }
 
+static void no_lock(struct dax_break *brk)
+{
+	(void)brk;
+}
+
+/* There is nobody to tell: it goes on asking. */
+static int final_busy(struct dax_break *brk, struct address_space *mapping,
+		      struct folio *folio, uint64_t index)
+{
+	struct breaking *b = brk->ctx;
+	int ret;
+
+	atomic_store(&b->wait.task.interrupted, false);
+	ret = brk_busy(brk, mapping, folio, index);
+	if (ret >= 0)
+		return ret;
+	brk->until_ns = clock_ns() + POLICY_MS;
+	return DAX_BREAK_WAIT;
+}
+
+/* The last user of the file has gone, and left a pin. */
+static void break_final(struct inode *ip)
+{
+	struct breaking b;
+	int ret;
+
+	breaking_init(&b, ip, "evict");
+	b.brk.lock = no_lock;
+	b.brk.unlock = no_lock;
+	b.brk.busy = final_busy;
+	/* Blocks that stay on media need their entries (reflink). */
+	b.ask.b.flags = inode_nlink(ip) == 0 ? POLICY_CAN_DEFER : 0;
+	do
+		ret = dax_break_layout_inode(&b.d->mapping, &b.brk);
+	while (ret);
+	breaking_end(&b, 0);
+}
+
 void layout_detach(struct inode *ip) __no_lock_analysis
 {
 	struct inode_dax *d = inode_dax(ip);
@@ -609,7 +704,7 @@ void layout_detach(struct inode *ip) __no_lock_analysis
 	if (!d)
 		return;
 	layout_settle_times(ip);
-	dax_break_layout_final(&d->mapping);
+	break_final(ip);
 	mapping_destroy(&d->mapping);
 	rwsem_destroy(&d->tree_lock);
 	free(d);
@@ -619,6 +714,11 @@ void layout_detach(struct inode *ip) __no_lock_analysis
 struct dax_device *layout_device(const struct foliofs *fs)
 {
 	return fs->layout->dev;
+}
+
+struct policy_host *layout_policy(const struct foliofs *fs)
+{
+	return fs->layout->policy;
 }
 
 /* Another inode at or behind bucket *pos that is mapped, with a reference. */
@@ -655,7 +755,13 @@ void layout_break_all(struct foliofs *fs, void (*say)(const char *line))
 	}
 }
 
-int layout_create(struct foliofs *fs)
+static void policy_log(void *ctx, const char *line)
+{
+	(void)ctx;
+	syslog(LOG_NOTICE, "%s", line);
+}
+
+int layout_create(struct foliofs *fs, struct errmsg *err)
 {
 	struct layout *l;
 	int ret;
@@ -664,14 +770,22 @@ int layout_create(struct foliofs *fs)
 	if (!l)
 		return -ENOMEM;
 	ret = dax_device_create(fs->pm, &table_ops, fs, &l->dev);
-	if (ret) {
-		free(l);
-		return ret;
-	}
+	if (ret)
+		goto free;
+	ret = policy_host_create(fs->opt.policy, policy_log, fs, &l->policy,
+				 err);
+	if (ret)
+		goto destroy;
 	mutex_init(&l->wait_lock, LOCK_HELD); /* wakes under it */
 	mutex_init(&l->held_lock, LOCK_HELD);
 	fs->layout = l;
 	return 0;
+
+destroy:
+	dax_device_destroy(l->dev);
+free:
+	free(l);
+	return ret;
 }
 
 void layout_destroy(struct foliofs *fs)
@@ -685,6 +799,7 @@ void layout_destroy(struct foliofs *fs)
 		l->held = h->next;
 		free(h);
 	}
+	policy_host_destroy(l->policy);
 	dax_device_destroy(l->dev);
 	mutex_destroy(&l->wait_lock);
 	mutex_destroy(&l->held_lock);

@@ -19,7 +19,8 @@
  * i_rwsem stays held while a break sleeps (H3); the invalidate_lock does not
  * (H2), as whoever has a page pinned may need a fault to get on.
  *
- * Errors.    -EINTR when the request was interrupted: nothing has changed.
+ * Errors.    -EINTR when the request was interrupted, or what the policy says
+ *            (dax/policy.h): nothing has changed.
  * Locking.   As above: LOCK_INODE, LOCK_INVALIDATE, LOCK_ENTRY, LOCK_TREE.
  * Ownership. The struct inode_dax lives as long as its inode.
  * Source.    Linux xfs_break_dax_layouts(), fs/xfs/xfs_inode.c.
@@ -27,6 +28,7 @@
 #ifndef FS_LAYOUT_H
 #define FS_LAYOUT_H
 
+#include "dax/err.h"
 #include "dax/layout.h"
 #include "dax/proto.h"
 #include "fs/fs.h"
@@ -43,11 +45,19 @@ static inline struct inode_dax *inode_dax(const struct inode *ip)
 	return atomic_load_explicit(&ip->dax, memory_order_acquire);
 }
 
-/* Of a filesystem that is open.  0 or -ENOMEM. */
-int layout_create(struct foliofs *fs);
+/* Of a filesystem that is open.  0, or why there is no such policy. */
+int layout_create(struct foliofs *fs, struct errmsg *err);
 void layout_destroy(struct foliofs *fs);
 
 struct dax_device *layout_device(const struct foliofs *fs);
+struct policy_host *layout_policy(const struct foliofs *fs);
+
+/* Blocks that are free but for a pin: now, and ever. */
+struct layout_held {
+	uint64_t nr_blocks;
+	uint64_t nr_ever;
+};
+void layout_held(struct foliofs *fs, struct layout_held *ret);
 
 /* Unmount: break the layouts of all files, and wait for all pins. */
 void layout_break_all(struct foliofs *fs, void (*say)(const char *line));
@@ -60,6 +70,12 @@ void layout_detach(struct inode *ip);
 /* What a request waits for, as `foliofsctl status --waits` calls it. */
 int layout_begin(struct inode *ip, const char *op) __must_hold(ip->rwsem);
 void layout_end(struct inode *ip);
+/*
+ * The same where only the blocks of [start, end] go, in bytes, all others
+ * staying where they are: a policy may put that off.
+ */
+int layout_begin_drop(struct inode *ip, const char *op, uint64_t start,
+		      uint64_t end);
 int layout_begin_pair(struct inode *a, struct inode *b, const char *op);
 void layout_end_pair(struct inode *a, struct inode *b);
 

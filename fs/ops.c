@@ -977,10 +977,12 @@ union direct_arg {
 	struct foliofs_ioc_deduperange dedupe;
 	struct foliofs_ioc_map map;
 	struct foliofs_ioc_range unshare;
+	struct foliofs_ioc_policy policy;
+	struct foliofs_ioc_policy_stat policy_stat;
 };
 
 static int ioctl_direct(struct inode *ip, unsigned int cmd, unsigned int mode,
-			unsigned int flags, union direct_arg *arg)
+			unsigned int flags, uint32_t uid, union direct_arg *arg)
 {
 	switch (cmd) {
 	case FOLIOFS_IOC_TOKEN:
@@ -995,6 +997,13 @@ static int ioctl_direct(struct inode *ip, unsigned int cmd, unsigned int mode,
 		return ioctl_map(ip, &arg->map);
 	case FOLIOFS_IOC_UNSHARE:
 		return ioctl_unshare(ip, mode, &arg->unshare, flags);
+	case FOLIOFS_IOC_POLICY_GET:
+		ioctl_policy_get(ip->fs, &arg->policy);
+		return 0;
+	case FOLIOFS_IOC_POLICY_SET:
+		return ioctl_policy_set(ip->fs, uid, &arg->policy);
+	case FOLIOFS_IOC_POLICY_STAT:
+		return ioctl_policy_stat(ip->fs, &arg->policy_stat);
 	default:
 		return -ENOTTY;
 	}
@@ -1009,6 +1018,9 @@ static bool is_direct(unsigned int cmd)
 	case FOLIOFS_IOC_DEDUPERANGE:
 	case FOLIOFS_IOC_MAP:
 	case FOLIOFS_IOC_UNSHARE:
+	case FOLIOFS_IOC_POLICY_GET:
+	case FOLIOFS_IOC_POLICY_SET:
+	case FOLIOFS_IOC_POLICY_STAT:
 		return true;
 	default:
 		return false;
@@ -1033,7 +1045,8 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,
 		memset(&d, 0, sizeof(d));
 		memcpy(&d, in, in_len < size ? in_len : size);
 		ret = checked(ioctl_direct(ip, cmd, (unsigned int)fi->fh,
-					   caller_flags(req), &d));
+					   caller_flags(req),
+					   fuse_req_ctx(req)->uid, &d));
 		if (ret)
 			end_err(req, ip, ret);
 		else

@@ -183,6 +183,17 @@ static int choose_number(struct chosen *ch, const char *opt, struct errmsg *err)
 	return 0;
 }
 
+/* Is there a choice of that name, with other values? */
+static bool is_ours(const char *opt)
+{
+	size_t len = strcspn(opt, "=") + 1;
+
+	for (size_t i = 0; i < NR(choices); i++)
+		if (strncmp(choices[i].name, opt, len) == 0)
+			return true;
+	return false;
+}
+
 /* An option that we do not know; say which values it has, if it is ours. */
 static int unknown_option(const char *opt, struct errmsg *err)
 {
@@ -253,6 +264,29 @@ static int parse_users(struct dax_users *users, char *list, struct errmsg *err)
 	return 0;
 }
 
+/* -o policy=NAME:key=value; the last one counts. */
+static int set_policy(struct cmdline *cl, const char *spec)
+{
+	free(cl->policy);
+	cl->policy = strdup(spec);
+	return cl->policy ? 0 : -ENOMEM;
+}
+
+/*
+ * -o policy=NAME,key=value: an option that nobody knows is a key of the policy
+ * before it, which says so if it has none of that name.
+ */
+static int add_policy_key(struct cmdline *cl, const char *key)
+{
+	char *spec;
+
+	if (asprintf(&spec, "%s:%s", cl->policy, key) == -1)
+		return -ENOMEM;
+	free(cl->policy);
+	cl->policy = spec;
+	return 0;
+}
+
 static int parse_one(struct cmdline *cl, struct chosen *ch, char *opt,
 		     struct errmsg *err)
 {
@@ -265,11 +299,18 @@ static int parse_one(struct cmdline *cl, struct chosen *ch, char *opt,
 		return ret < 0 ? ret : 0;
 	if (strncmp(opt, "dax_users=", 10) == 0)
 		return parse_users(&cl->dax_users, opt + 10, err);
+	if (strncmp(opt, "policy=", 7) == 0)
+		return set_policy(cl, opt + 7);
 	if (in_table(passed, NR(passed), opt)) {
 		ch->has_fsname |= strncmp(opt, "fsname=", 7) == 0;
 		return add_mount_opt(cl, opt);
 	}
-	if (in_table(dropped, NR(dropped), opt) || cl->sloppy)
+	if (in_table(dropped, NR(dropped), opt))
+		return 0;
+	/* Of ours that have wrong values, unknown_option() says more. */
+	if (cl->policy && strchr(opt, '=') && !is_ours(opt))
+		return add_policy_key(cl, opt);
+	if (cl->sloppy)
 		return 0;
 	return unknown_option(opt, err);
 }
@@ -335,6 +376,7 @@ static int add_chosen(struct cmdline *cl, const struct chosen *ch)
 static void copy_chosen(struct cmdline *cl, const struct chosen *ch)
 {
 	cl->fs.device = cl->device;
+	cl->fs.policy = cl->policy;
 	cl->fs.read_only = ch->read_only != 0;
 	cl->fs.data = (enum foliofs_data)ch->data;
 	cl->fs.cache = (enum foliofs_cache)ch->cache;
@@ -483,6 +525,7 @@ void cmdline_free(struct cmdline *cl)
 	free(cl->device);
 	free(cl->mountpoint);
 	free(cl->mount_opts);
+	free(cl->policy);
 }
 
 void cmdline_help(FILE *to)
@@ -503,10 +546,19 @@ void cmdline_help(FILE *to)
 	      "writes\n"
 	      "                          too, nothing (default: through)\n"
 	      "  -o dax=inode|always|never\n"
-	      "  -o dax_users=NAME:NAME|all  who may map the device\n"
 	      "                          which files bypass the kernel's "
 	      "cache\n"
 	      "                          and may be mapped (default: inode)\n"
+	      "  -o dax_users=NAME:NAME|all  who may map the device\n"
+	      "  -o policy=NAME[:KEY=VALUE...]\n"
+	      "                          what becomes of a truncate when "
+	      "blocks are\n"
+	      "                          pinned: wait, nowait, timeout, "
+	      "lease,\n"
+	      "                          fail, defer, revoke, or the path of "
+	      "a .so\n"
+	      "                          (default: wait; "
+	      "foliofs-policy(7))\n"
 	      "  -o relatime|strictatime|noatime\n"
 	      "  -o granularity=auto|byte|cacheline|page\n"
 	      "                          what makes a store durable\n"

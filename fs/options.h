@@ -25,6 +25,7 @@ struct cmdline {
 	char *device;
 	char *mountpoint; /* as given */
 	char *mount_opts; /* for libfuse: a,b=c */
+	char *policy;	  /* of -o policy=, with what follows it; or NULL */
 	bool helper;	  /* started as mount.foliofs */
 	bool help;
 	bool version;

@@ -193,9 +193,10 @@ int foliofs_open(const struct foliofs_options *opt, struct foliofs **ret_fs,
 	if (!ret)
 		ret = icache_create(fs);
 	if (!ret)
-		ret = layout_create(fs);
+		ret = layout_create(fs, err);
 	if (ret) {
-		err_set(err, ret, "%s: out of memory", opt->device);
+		if (ret == -ENOMEM)
+			err_set(err, ret, "%s: out of memory", opt->device);
 		goto fail;
 	}
 	ret = walk_mount(fs, err);

@@ -32,8 +32,10 @@ extern const struct ctl_command ctl_dedupe;
 extern const struct ctl_command ctl_dump;
 extern const struct ctl_command ctl_list;
 extern const struct ctl_command ctl_map;
+extern const struct ctl_command ctl_policy;
 extern const struct ctl_command ctl_reflink;
 extern const struct ctl_command ctl_status;
+extern const struct ctl_command ctl_top;
 extern const struct ctl_command ctl_unshare;
 
 /* Say what is wrong with the command line; returns CTL_USAGE. */
@@ -58,5 +60,21 @@ void ctl_svg(const char *path, uint64_t size,
  * daemon listens at @path.
  */
 int ctl_waits(const char *dir, const char *path, bool json);
+
+/*
+ * ctl_session.c: a session with the daemon of a mount, to see who holds what
+ * and who waits for it.  -1: there is none, and that was said.
+ */
+struct session_hold;
+struct session_wait;
+int ctl_session_open(const char *dir);
+/* All of them, up to @max; how many, or a negative errno. */
+int ctl_session_holds(int sock, struct session_hold *ret, unsigned int max);
+int ctl_session_waits(int sock, struct session_wait *ret, unsigned int max);
+const char *ctl_hold_name(unsigned int kind);
+
+/* ctl_policy.c: counters of all policies, in a report that is open. */
+struct out;
+void ctl_policy_stats(struct out *o, int fd);
 
 #endif

@@ -122,7 +122,7 @@ static void out_requests(struct out *o, const struct foliofs_ioc_status *st)
 	out_close(o, '}');
 }
 
-static void print_json(const struct foliofs_ioc_status *st)
+static void print_json(const struct foliofs_ioc_status *st, int fd)
 {
 	char uuid[UUID_TEXT];
 	struct out o;
@@ -138,6 +138,7 @@ static void print_json(const struct foliofs_ioc_status *st)
 	out_space(&o, st);
 	out_counts(&o, st);
 	out_requests(&o, st);
+	ctl_policy_stats(&o, fd);
 	out_end(&o);
 }
 
@@ -228,20 +229,33 @@ static void print_text(const char *path, const struct foliofs_ioc_status *st)
 	print_requests(st);
 }
 
+/* The open directory, or -1: that was said. */
 static int ask(const char *path, struct foliofs_ioc_status *ret)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
 
-	if (fd < 0 || ioctl(fd, FOLIOFS_IOC_STATUS, ret) != 0)
-		err = errno;
+	if (fd >= 0 && ioctl(fd, FOLIOFS_IOC_STATUS, ret) == 0)
+		return fd;
+	err = errno;
 	if (fd >= 0)
 		close(fd);
-	if (err == ENOTTY || err == ENOSYS || err == EINVAL)
-		fprintf(stderr, "foliofsctl: %s: not a mounted foliofs\n",
-			path);
-	else if (err)
-		fprintf(stderr, "foliofsctl: %s: %s\n", path, strerror(err));
-	return err ? CTL_FAILED : CTL_OK;
+	ctl_fail(path, err == ENOTTY || err == ENOSYS || err == EINVAL
+			       ? "not a mounted foliofs"
+			       : strerror(err));
+	return -1;
+}
+
+/* Who decides about breaks, and what it holds back. */
+static void print_policy(int fd)
+{
+	struct foliofs_ioc_policy_stat st = { .op = FOLIOFS_POLICY_ALL };
+	struct foliofs_ioc_policy p;
+
+	if (ioctl(fd, FOLIOFS_IOC_POLICY_GET, &p) ||
+	    ioctl(fd, FOLIOFS_IOC_POLICY_STAT, &st))
+		return;
+	printf("policy:    %s, %" PRIu64 " blocks held back\n", p.spec,
+	       st.nr_held);
 }
 
 static int print_waits(const char *path, const struct foliofs_ioc_status *st,
@@ -263,6 +277,7 @@ static int run_status(int argc, char **argv)
 	struct foliofs_ioc_status st;
 	const char *path = NULL;
 	bool json = false, waits = false;
+	int fd;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--json") == 0)
@@ -276,14 +291,20 @@ static int run_status(int argc, char **argv)
 	}
 	if (!path)
 		return ctl_usage(&ctl_status, "which mount?");
-	if (ask(path, &st) != CTL_OK)
+	fd = ask(path, &st);
+	if (fd < 0)
 		return CTL_FAILED;
-	if (waits)
+	if (waits) {
+		close(fd);
 		return print_waits(path, &st, json);
-	if (json)
-		print_json(&st);
-	else
+	}
+	if (json) {
+		print_json(&st, fd);
+	} else {
 		print_text(path, &st);
+		print_policy(fd);
+	}
+	close(fd);
 	return CTL_OK;
 }
 

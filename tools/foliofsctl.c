@@ -10,8 +10,8 @@
 #include "tools/ctl.h"
 
 static const struct ctl_command *const commands[] = {
-	&ctl_reflink, &ctl_dedupe, &ctl_unshare, &ctl_map,
-	&ctl_status,  &ctl_dump,   &ctl_list,
+	&ctl_reflink, &ctl_dedupe, &ctl_unshare, &ctl_map,  &ctl_status,
+	&ctl_policy,  &ctl_top,	   &ctl_dump,	 &ctl_list,
 };
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -20,8 +20,7 @@ LAYERS = {
     "tools": {"tools/", "fs/check.h", "fs/foliofs.h", "fs/fs.h",
               "fs/fs_format.h", "fs/ioctl.h", "alloc/alloc.h", "dax/err.h",
               "dax/lib/foliofs.h", "dax/lib/foliofs_ioctl.h", "dax/media.h",
-              "dax/namespace.h", "dax/pmem.h",
-              "dax/proto.h"},
+              "dax/namespace.h", "dax/pmem.h", "dax/policy.h", "dax/proto.h"},
     "tests": {"tests/", "tools/", "fs/", "alloc/", "dax/"},
 }
 
