@@ -27,20 +27,6 @@ struct search {
 	uint64_t index, nr_pages;
 };
 
-/* The client at @slot, with a reference, or NULL. */
-static struct session_client *client_at(struct session_server *srv,
-					unsigned int slot)
-{
-	struct session_client *c;
-
-	mutex_lock(&srv->lock);
-	c = srv->clients[slot];
-	if (c)
-		client_get(c);
-	mutex_unlock(&srv->lock);
-	return c;
-}
-
 static void add(struct search *s, enum policy_hold kind, uint64_t index,
 		uint64_t nr, uint64_t since_ns)
 {
