@@ -92,6 +92,7 @@ static void search_vma(struct search *s, struct session_vma *vma)
 }
 
 static void search_client(struct search *s, struct session_client *c)
+	__no_lock_analysis
 {
 	const struct session_pin *pin;
 	struct session_vma *vma;

@@ -1129,7 +1129,7 @@ static const char *fallocate_name(int mode)
 
 /* The pages of a punched hole go; what is cut at its ends is zeroed. */
 static int begin_fallocate(struct inode *ip, int mode, uint64_t pos,
-			   uint64_t len)
+			   uint64_t len) __must_hold(ip->rwsem)
 {
 	uint64_t start = (pos + BLOCK_MASK) & ~BLOCK_MASK;
 	uint64_t end = (pos + len) & ~BLOCK_MASK;
