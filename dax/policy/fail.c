@@ -4,7 +4,8 @@
  *
  * As with a program that runs, and cannot be written to.  A pin is long-term
  * when its owner said so, or when it has been there for long: not everybody
- * who keeps a page knows for how long he will.
+ * who keeps a page knows for how long he will.  One that has ended its session
+ * is most often about to exit.
  */
 #include "dax/policy_host.h"
 
@@ -13,7 +14,7 @@
 static int is_long(const struct policy_holder *h, uint64_t limit)
 {
 	return h->kind == POLICY_HOLD_LONG || h->kind == POLICY_HOLD_STUCK ||
-	       h->kind == POLICY_HOLD_GONE || h->age_ns >= limit;
+	       h->age_ns >= limit;
 }
 
 static void busy(const uint64_t *conf, const struct policy_break *b,
