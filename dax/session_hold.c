@@ -27,6 +27,12 @@ struct search {
 	uint64_t index, nr_pages;
 };
 
+/* Its session, or it is about to. */
+static bool ended(const struct session_client *c)
+{
+	return c->state >= CLIENT_GONE || c->shut;
+}
+
 static void add(struct search *s, enum policy_hold kind, uint64_t index,
 		uint64_t nr, uint64_t since_ns)
 {
@@ -41,7 +47,7 @@ static void add(struct search *s, enum policy_hold kind, uint64_t index,
 		.nr = nr,
 		.age_ns = s->now > since_ns ? s->now - since_ns : 0,
 		.pid = c->pid,
-		.kind = c->state == CLIENT_GONE ? POLICY_HOLD_GONE : kind,
+		.kind = ended(c) ? POLICY_HOLD_GONE : kind,
 	};
 	memcpy(h->comm, c->comm, sizeof(h->comm) - 1);
 }
@@ -103,7 +109,7 @@ static void search_client(struct search *s, struct session_client *c)
 	search_pin(s, pin);
 	for (unsigned int i = 0; i < VMA_BUCKETS; i++)
 		LIST_FOREACH(vma, &c->vmas[i], link)
-	if (vma->root && (c->nr_late > 0 || c->state >= CLIENT_GONE || c->shut))
+	if (vma->root && (c->nr_late > 0 || ended(c)))
 		search_vma(s, vma);
 	mutex_unlock(&c->lock);
 }

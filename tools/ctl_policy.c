@@ -194,7 +194,7 @@ const struct ctl_command ctl_policy = {
 		"nowait    EAGAIN at once\n"
 		"timeout   ms=N: wait for so long, then ETIMEDOUT\n"
 		"lease     grace_ms=N: then whoever holds on is killed\n"
-		"fail      ETXTBSY when a pin is long-term\n"
+		"fail      long_ms=N: ETXTBSY when a pin is that old\n"
 		"defer     finish at once, blocks come back when they are "
 		"idle\n"
 		"revoke    kill=0|1: end whoever is in the way\n"
