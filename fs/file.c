@@ -1446,7 +1446,10 @@ int file_map(struct inode *ip, uint64_t pos, unsigned int max,
 void file_close(struct inode *ip)
 {
 	rwsem_down_write(&ip->rwsem, LOCK_INODE);
+	/* A fault of another client may take blocks from the chunk. */
+	tree_down_write(ip);
 	end_aside(ip);
+	tree_up_write(ip);
 	layout_settle_times(ip);
 	rwsem_up_write(&ip->rwsem);
 }

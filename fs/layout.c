@@ -579,6 +579,22 @@ void tree_up_read(const struct inode *ip) __no_lock_analysis
 		rwsem_up_read(&d->tree_lock);
 }
 
+void tree_down_write(const struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_down_write(&d->tree_lock, LOCK_TREE);
+}
+
+void tree_up_write(const struct inode *ip) __no_lock_analysis
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		rwsem_up_write(&d->tree_lock);
+}
+
 void layout_down_read(struct inode *ip) __no_lock_analysis
 {
 	if (!inode_dax(ip)) {

@@ -112,6 +112,9 @@ void layout_settle_times(struct inode *ip) __must_hold(ip->rwsem);
 /* The tree, for readers. */
 void tree_down_read(const struct inode *ip);
 void tree_up_read(const struct inode *ip);
+/* And for those who change what faults use as well, but break no layout. */
+void tree_down_write(const struct inode *ip);
+void tree_up_write(const struct inode *ip);
 
 /*
  * The same for those who hold nothing yet and may not wait for a truncate that

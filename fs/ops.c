@@ -1043,7 +1043,8 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,
 		end_err(req, ip, -ENOSYS);
 	} else if (is_direct(cmd)) {
 		memset(&d, 0, sizeof(d));
-		memcpy(&d, in, in_len < size ? in_len : size);
+		if (in_len) /* none with one that only answers */
+			memcpy(&d, in, in_len < size ? in_len : size);
 		ret = checked(ioctl_direct(ip, cmd, (unsigned int)fi->fh,
 					   caller_flags(req),
 					   fuse_req_ctx(req)->uid, &d));
