@@ -211,6 +211,9 @@ struct address_space {
 	/* Who maps it from outside; dax/session.h only. */
 	_Atomic(struct session_vma *) session_vmas;
 	_Atomic(struct session_handle *) session_handles;
+	unsigned int session_loose; /* vmas whose stores nobody flushes */
+	bool session_unclean;	    /* there was one since the last sync */
+	uint64_t session_nr_loose;  /* ever */
 };
 
 void mapping_init(struct address_space *mapping, struct dax_device *dev,

@@ -90,6 +90,8 @@ struct session_end {
 
 #define SESSION_MAP_WRITE 0x1u /* stores are allowed */
 #define SESSION_MAP_SYNC  0x2u /* MAP_SYNC */
+/* Whoever stores through it makes that durable before he says that he did. */
+#define SESSION_MAP_FLUSHED 0x4u
 
 struct session_map {
 	struct session_head head;
@@ -256,7 +258,7 @@ struct session_waits_reply {
  * before the truth changes; none of them is always right.
  */
 #define SESSION_MAIL_SIZE  UINT64_C(1) /* .size is the file's size */
-#define SESSION_MAIL_CLEAN UINT64_C(2) /* no other client stores to it */
+#define SESSION_MAIL_CLEAN UINT64_C(2) /* all clients' stores are durable */
 
 /*
  * One for each handle, a cache line of its own.  The client adds to nr_stores

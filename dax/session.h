@@ -140,6 +140,20 @@ extern const struct dax_mapper_ops session_mapper;
 /* Has a client said in its mailbox that it stored, since this was asked? */
 bool session_stores(struct address_space *mapping);
 
+/*
+ * The file has another size now: clients know before this returns.  To be
+ * called where no fault can come in (recalls come first), and before whoever
+ * asked for it is answered.
+ */
+void session_set_size(struct address_space *mapping, uint64_t size);
+
+/*
+ * All of a file is going to be written back, and has been without an error:
+ * if begin says true, clients may then be told that there is nothing to sync.
+ */
+bool session_clean_begin(struct address_space *mapping, uint64_t *ret_nr);
+void session_clean_end(struct address_space *mapping, uint64_t nr);
+
 /* Can a client store to the file without telling? */
 bool session_has_writers(struct address_space *mapping);
 

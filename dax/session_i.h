@@ -57,6 +57,7 @@ struct session_vma {
 	uint64_t number;
 	uint64_t since_ns;
 	bool write;
+	bool loose;	    /* may store and not flush */
 	bool dead;	    /* no new translations */
 	unsigned int users; /* requests, and 1 while it is not dead */
 	uint64_t root;	    /* as a slot of a table */
@@ -286,6 +287,12 @@ typedef bool (*session_pte_fn)(void *ctx, uint64_t index, uint64_t nr,
 			       uint64_t pte);
 void session_vma_walk(struct session_client *c, struct session_vma *vma,
 		      session_pte_fn fn, void *ctx) __must_hold(c->lock);
+
+/* session_mail.c.  The first two under the file's lock. */
+/* A handle that is in the file's list now. */
+void session_mail_new(struct session_handle *h);
+/* So many more, or fewer, vmas that may store without a flush. */
+void session_mail_loose(struct address_space *mapping, int nr);
 
 /* session_recall.c */
 /* Take the client's mappings of a file for good. */

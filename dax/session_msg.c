@@ -68,7 +68,7 @@ static int mailbox_create(struct session_client *c)
 		close(fd);
 		return -EIO;
 	}
-	mail = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	mail = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (mail == MAP_FAILED) {
 		close(fd);
 		return -ENOMEM;
@@ -145,6 +145,7 @@ static void handle_link(struct session_handle *h)
 	mutex_lock(lock);
 	h->next = atomic_load(&mapping->session_handles);
 	atomic_store(&mapping->session_handles, h);
+	session_mail_new(h);
 	mutex_unlock(lock);
 }
 
@@ -246,6 +247,7 @@ static int handle_insert(struct session_client *c, struct session_handle *h)
 			i++;
 		h->number = i;
 		atomic_store(&h->seen, atomic_load(&c->mail[i].nr_stores));
+		atomic_store(&c->mail[i].flags, 0);
 		c->handles[i] = h;
 		c->nr_handles++;
 		h->users++;
@@ -339,6 +341,7 @@ static bool msg_close(struct session_client *c, const void *msg)
 		h = c->handles[m->which];
 	if (h) {
 		c->handles[m->which] = NULL;
+		atomic_store(&c->mail[m->which].flags, 0);
 		c->nr_handles--;
 	}
 	mutex_unlock(&c->lock);
@@ -352,7 +355,8 @@ static bool msg_close(struct session_client *c, const void *msg)
 
 static int check_map(const struct session_map *m)
 {
-	if (m->reserved || (m->flags & ~(SESSION_MAP_WRITE | SESSION_MAP_SYNC)))
+	if (m->reserved || (m->flags & ~(SESSION_MAP_WRITE | SESSION_MAP_SYNC |
+					 SESSION_MAP_FLUSHED)))
 		return -EPROTO;
 	if (m->nr == 0 || m->addr % BLOCK_SIZE ||
 	    m->index >= SESSION_MAX_INDEX ||

@@ -371,6 +371,8 @@ static void link_file(struct session_vma *vma)
 	mutex_lock(lock);
 	vma->next = atomic_load(&mapping->session_vmas);
 	atomic_store(&mapping->session_vmas, vma);
+	if (vma->loose)
+		session_mail_loose(mapping, 1);
 	mutex_unlock(lock);
 }
 
@@ -389,6 +391,8 @@ static void unlink_file(struct session_vma *vma)
 			v = v->next;
 		v->next = vma->next;
 	}
+	if (vma->loose)
+		session_mail_loose(mapping, -1);
 	mutex_unlock(lock);
 }
 
@@ -451,6 +455,7 @@ int session_vma_create(struct session_client *c, struct address_space *mapping,
 	};
 	vma->client = c;
 	vma->write = write;
+	vma->loose = write && !(m->flags & SESSION_MAP_FLUSHED);
 	vma->users = 1;
 	vma->since_ns = session_now();
 	vma->height = height_of(vma);

@@ -148,8 +148,10 @@ int fs_setattr(struct inode *ip, const struct fs_setattr *a)
 		ret = txn_commit(&t);
 	if (!ret && atomic_load(&ip->pages) >= 0)
 		atomic_fetch_add(&ip->pages, pages);
-	if (!ret && (a->valid & FATTR_SIZE))
+	if (!ret && (a->valid & FATTR_SIZE)) {
 		file_truncated(ip);
+		layout_resized(ip);
+	}
 	if (a->valid & FATTR_SIZE)
 		layout_end(ip);
 unlock:

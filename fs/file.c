@@ -698,6 +698,8 @@ static int commit(struct change *c, uint64_t new_size, unsigned int flags)
 	ret = txn_commit(c->t);
 	if (!ret)
 		add_pages(c->ip, c);
+	if (!ret && new_size != c->old_size)
+		layout_resized(c->ip);
 	return ret;
 }
 

@@ -510,6 +510,9 @@ int layout_wait_idle(struct inode *ip, const char *op)
 int layout_sync(struct inode *ip)
 {
 	struct inode_dax *d = inode_dax(ip);
+	uint64_t nr;
+	bool clean;
+	int ret;
 
 	if (!d)
 		return 0;
@@ -520,8 +523,20 @@ int layout_sync(struct inode *ip)
 		rwsem_up_write(&ip->rwsem);
 	}
 	atomic_store(&d->dirty, false);
-	return dax_writeback_mapping_range(&d->mapping, 0, UINT64_MAX,
-					   DAX_WB_ALL);
+	clean = session_clean_begin(&d->mapping, &nr);
+	ret = dax_writeback_mapping_range(&d->mapping, 0, UINT64_MAX,
+					  DAX_WB_ALL);
+	if (ret == 0 && clean)
+		session_clean_end(&d->mapping, nr);
+	return ret;
+}
+
+void layout_resized(struct inode *ip)
+{
+	struct inode_dax *d = inode_dax(ip);
+
+	if (d)
+		session_set_size(&d->mapping, inode_size(ip));
 }
 
 void layout_stored(struct inode *ip)

@@ -109,6 +109,9 @@ int64_t layout_stored_ns(struct inode *ip);
 void layout_forget_stores(struct inode *ip);
 void layout_settle_times(struct inode *ip) __must_hold(ip->rwsem);
 
+/* The size has changed: clients have to know before the answer is given. */
+void layout_resized(struct inode *ip);
+
 /* The tree, for readers. */
 void tree_down_read(const struct inode *ip);
 void tree_up_read(const struct inode *ip);

@@ -569,7 +569,8 @@ static int call_map(struct vma *vma, unsigned int flags)
 		.index = vma->index,
 		.nr = vma->nr,
 		.flags = (vma->file->writable ? SESSION_MAP_WRITE : 0) |
-			 (flags & PAGER_SYNC ? SESSION_MAP_SYNC : 0),
+			 (flags & PAGER_SYNC ? SESSION_MAP_SYNC : 0) |
+			 (flags & PAGER_FLUSHED ? SESSION_MAP_FLUSHED : 0),
 	};
 	struct session_number_reply reply;
 	struct call call = { .reply = &reply, .room = sizeof(reply) };

@@ -44,6 +44,7 @@ int pager_init(void);
 #define PAGER_SYNC     0x1u
 #define PAGER_POPULATE 0x2u
 #define PAGER_FIXED    0x4u
+#define PAGER_FLUSHED  0x8u /* SESSION_MAP_FLUSHED */
 
 int pager_map(struct foliofs_file *file, uint64_t index, size_t len, int prot,
 	      unsigned int flags, uintptr_t *ret_addr);

@@ -284,8 +284,8 @@ struct window *preload_window(struct pfile *p, uint64_t len)
 {
 	int prot = PROT_READ | (p->writable ? PROT_WRITE : 0);
 	struct window *w;
+	uintptr_t base;
 	sigset_t old;
-	void *base;
 
 	lock(&old);
 	w = atomic_load(&p->window);
@@ -295,12 +295,13 @@ struct window *preload_window(struct pfile *p, uint64_t len)
 		while (room < len)
 			room *= 2;
 		w = malloc(sizeof(*w));
-		if (w && foliofs_map(p->file, room, prot, 0, 0, &base)) {
+		if (w &&
+		    pager_map(p->file, 0, room, prot, PAGER_FLUSHED, &base)) {
 			free(w);
 			w = NULL;
 		}
 		if (w) {
-			*w = (struct window){ base, room,
+			*w = (struct window){ (void *)base, room,
 					      atomic_load(&p->window) };
 			atomic_store(&p->window, w);
 		}

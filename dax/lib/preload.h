@@ -53,7 +53,6 @@ struct pfile {
 	struct foliofs_file *file;
 	int keep; /* O_PATH, for a child; -1 */
 	_Atomic(struct window *) window;
-	_Atomic(uint64_t) nr_maps; /* mappings of the program: ever */
 	struct pfile *next;
 };
 
@@ -80,6 +79,9 @@ void preload_count(enum preload_count what, uint64_t bytes);
 
 /* The window of a file, with at least @len bytes; NULL. */
 struct window *preload_window(struct pfile *p, uint64_t len);
+
+/* Something was mapped by the kernel that is not ours to sync. */
+extern _Atomic(bool) preload_kernel_maps;
 
 /* The program maps it: a child will have to. */
 void preload_keep(struct pfile *p, int fd);

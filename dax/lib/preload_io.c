@@ -45,6 +45,17 @@ static bool file_size(const struct pfile *p, int fd, uint64_t *ret_size)
 	return true;
 }
 
+/* Has nobody cut it meanwhile, as far as can be seen without a call? */
+static bool still_there(const struct pfile *p, uint64_t end)
+{
+	const struct session_mailbox *mail = client_mail(p->file);
+
+	return mail &&
+	       (!(atomic_load_explicit(&mail->flags, memory_order_acquire) &
+		  SESSION_MAIL_SIZE) ||
+		atomic_load_explicit(&mail->size, memory_order_acquire) >= end);
+}
+
 static bool guarded_copy(void *dst, const void *src, size_t len, bool to_media)
 {
 	sigjmp_buf *volatile before = trap_guard;
@@ -95,6 +106,9 @@ static ssize_t copy_out(struct pfile *p, int fd, const struct iovec *iov,
 		done += len;
 		at += len;
 	}
+	/* Of what is behind the end now, the kernel says what it is. */
+	if (!still_there(p, at))
+		return NOT_SERVED;
 	preload_count(COUNT_READ, done);
 	return (ssize_t)done;
 }
@@ -287,8 +301,8 @@ static ssize_t do_writev(int fd, const struct iovec *iov, int nr)
 }
 
 /*
- * What went through here is durable already.  It is the mappings, ours and
- * others', that may have something to flush: then it is the kernel's call.
+ * What went through here is durable already.  It is mappings, ours and others',
+ * that may have something to flush: then it is the kernel's call.
  */
 static bool nothing_to_sync(int fd)
 {
@@ -296,7 +310,7 @@ static bool nothing_to_sync(int fd)
 	unsigned int mode;
 	struct pfile *p = preload_look(fd, false, &mode);
 
-	if (!p || p->page_sync || atomic_load(&p->nr_maps))
+	if (!p || p->page_sync || atomic_load(&preload_kernel_maps))
 		return false;
 	mail = client_mail(p->file);
 	return mail && atomic_load(&mail->flags) & SESSION_MAIL_CLEAN;

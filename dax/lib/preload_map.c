@@ -73,6 +73,8 @@ static int both(void *addr, size_t len,
 	return ret;
 }
 
+_Atomic(bool) preload_kernel_maps;
+
 static void *map_ours(struct pfile *p, int fd, void *addr, size_t len, int prot,
 		      int flags, off_t pos)
 {
@@ -86,7 +88,6 @@ static void *map_ours(struct pfile *p, int fd, void *addr, size_t len, int prot,
 	if (flags & MAP_FIXED)
 		how |= FOLIOFS_MAP_FIXED;
 	preload_keep(p, fd);
-	atomic_fetch_add(&p->nr_maps, 1);
 	ret = foliofs_map(p->file, len, prot, how, pos, &addr);
 	if (ret) {
 		errno = -ret;
@@ -119,6 +120,9 @@ static void *do_mmap(void *addr, size_t len, int prot, int flags, int fd,
 	}
 	if (flags & MAP_FIXED)
 		preload_clear(addr, len);
+	if (fd >= 0 && (flags & MAP_TYPE) != MAP_PRIVATE &&
+	    preload_look(fd, false, &mode))
+		atomic_store(&preload_kernel_maps, true);
 	return __wrap_mmap64(addr, len, prot, flags, fd, pos);
 }
 

@@ -862,6 +862,59 @@ Test(session, who_may_not_is_told_and_sent_away)
 	cr_expect_eq(raw_reply(&c1, 0, &r, sizeof(r)), -EPIPE);
 }
 
+static struct session_mailbox *map_mail(struct raw *r)
+{
+	void *mail = mmap(NULL, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  r->mail_fd, 0);
+
+	cr_assert_neq(mail, MAP_FAILED);
+	return mail;
+}
+
+Test(session, mailbox_tells_the_size)
+{
+	struct session_mailbox *mail;
+
+	cr_assert_eq(raw_start(&c1, &rf, A, true), 0);
+	mail = map_mail(&c1);
+	cr_expect(mail[c1.handle].flags & SESSION_MAIL_SIZE);
+	cr_expect_eq(mail[c1.handle].size, c1.size);
+	session_set_size(&A->mapping, 4711);
+	cr_expect_eq(mail[c1.handle].size, 4711);
+	session_set_size(&B->mapping, 5);
+	cr_expect_eq(mail[c1.handle].size, 4711);
+	cr_expect_eq(raw_finish(&c1, SESSION_CLOSE, c1.handle), 0);
+	cr_expect_eq(mail[c1.handle].flags, 0);
+	munmap(mail, BLOCK_SIZE);
+}
+
+/* From the first mapping whose stores nobody flushes to a sync without one. */
+Test(session, mailbox_says_what_is_clean)
+{
+	const uint32_t flushed = SESSION_MAP_WRITE | SESSION_MAP_FLUSHED;
+	struct session_mailbox *mail;
+	uint64_t loose, nr;
+
+	cr_assert_eq(raw_start(&c1, &rf, A, true), 0);
+	mail = &map_mail(&c1)[c1.handle];
+	map_all(&c1, A, flushed);
+	map_all(&c1, A, 0);
+	cr_expect(mail->flags & SESSION_MAIL_CLEAN);
+	loose = map_all(&c1, A, SESSION_MAP_WRITE);
+	cr_expect_eq(mail->flags & SESSION_MAIL_CLEAN, 0);
+	cr_expect_eq(session_clean_begin(&A->mapping, &nr), false);
+	cr_expect_eq(raw_range(&c1, SESSION_UNMAP, loose, 0, 10, 0), 0);
+	cr_expect_eq(mail->flags & SESSION_MAIL_CLEAN, 0);
+	cr_expect(session_clean_begin(&A->mapping, &nr));
+	loose = map_all(&c1, A, SESSION_MAP_WRITE);
+	cr_expect_eq(raw_range(&c1, SESSION_UNMAP, loose, 0, 10, 0), 0);
+	session_clean_end(&A->mapping, nr);
+	cr_expect_eq(mail->flags & SESSION_MAIL_CLEAN, 0);
+	cr_expect(session_clean_begin(&A->mapping, &nr));
+	session_clean_end(&A->mapping, nr);
+	cr_expect(mail->flags & SESSION_MAIL_CLEAN);
+}
+
 Test(session, mailbox_tells_of_stores)
 {
 	_Atomic(uint64_t) *nr;
