@@ -73,6 +73,12 @@ static const struct ns *find(const struct ns_set *set, const char *name)
 /* What is in the way, and the command that takes it out of the way. */
 static int refuse(const struct ns *ns, struct errmsg *err)
 {
+	/* First: what mode it has is not known before that. */
+	if (!ns->enabled)
+		return err_set(err, -EINVAL,
+			       "%s: is disabled; to enable it: ndctl "
+			       "enable-namespace %s",
+			       ns->name, ns->name);
 	if (ns->mode == NS_MODE_SYSTEM_RAM)
 		return err_set(err, -EINVAL,
 			       "%s: is used as memory; to have it as a device: "
@@ -88,10 +94,9 @@ static int refuse(const struct ns *ns, struct errmsg *err)
 				       ? " (or use a file on a filesystem "
 					 "mounted from it with dax)"
 				       : "");
-	return err_set(err, -EINVAL,
-		       "%s: is disabled; to enable it: ndctl enable-namespace "
-		       "%s",
-		       ns->name, ns->name);
+	return err_set(err, -ENODEV,
+		       "%s: has no device; see ndctl list -N -n %s", ns->name,
+		       ns->name);
 }
 
 static bool usable(const struct ns *ns)

@@ -25,13 +25,16 @@
 #include <fcntl.h>
 #include <libpmem2.h>
 #include <isa-l/crc.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,6 +59,10 @@ struct device {
 	enum pmem_granularity granularity;
 	uint64_t alignment; /* smallest piece that can be mapped */
 	bool is_devdax;
+	bool has_deep_flush;
+	const char *warning;
+	uint64_t *known; /* bad blocks by number, in order */
+	unsigned int nr_known;
 	unsigned char *copied; /* private devdax: windows that have a copy */
 	struct mutex copy_lock;
 	int fd;
@@ -104,7 +111,7 @@ static const struct device *const_device_of(const struct pmem *pm)
 
 static bool is_bad(const struct device *dev, uint64_t page)
 {
-	if (atomic_load(&dev->pm.nr_bad) > NR_BAD)
+	if (atomic_load(&dev->pm.nr_bad) > NR_BAD + dev->nr_known)
 		return true;
 	for (unsigned int i = 0; i < NR_BAD; i++) {
 		uint64_t bad = atomic_load(&dev->bad[i]);
@@ -115,6 +122,23 @@ static bool is_bad(const struct device *dev, uint64_t page)
 			break;
 	}
 	return false;
+}
+
+/* Is one of the blocks of [off, off + len) known to be bad? */
+static bool is_known_bad(const struct device *dev, uint64_t off, uint64_t len)
+{
+	uint64_t first = off >> BLOCK_SHIFT;
+	unsigned int lo = 0, hi = dev->nr_known;
+
+	while (lo < hi) {
+		unsigned int mid = lo + (hi - lo) / 2;
+
+		if (dev->known[mid] < first)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < dev->nr_known && dev->known[lo] << BLOCK_SHIFT < off + len;
 }
 
 /* Several threads may meet the same page at once: it is listed once. */
@@ -436,6 +460,113 @@ static int map_device(struct device *dev, const char *path,
 	return 0;
 }
 
+/* Blocks that a range of bad bytes touches. */
+static int add_known(struct device *dev, uint64_t off, uint64_t len)
+{
+	uint64_t first = off >> BLOCK_SHIFT;
+	uint64_t end = (off + len + BLOCK_MASK) >> BLOCK_SHIFT;
+	uint64_t max = dev->pm.size >> BLOCK_SHIFT;
+	uint64_t *known;
+
+	if (end > max)
+		end = max;
+	if (first >= end)
+		return 0;
+	known = (uint64_t *)reallocarray(
+		dev->known, dev->nr_known + (end - first), sizeof(*known));
+	if (!known)
+		return -ENOMEM;
+	dev->known = known;
+	while (first < end)
+		known[dev->nr_known++] = first++;
+	return 0;
+}
+
+static int compare_blocks(const void *a, const void *b)
+{
+	const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void sort_known(struct device *dev)
+{
+	unsigned int nr = 0;
+
+	if (!dev->nr_known)
+		return;
+	qsort(dev->known, dev->nr_known, sizeof(*dev->known), compare_blocks);
+	for (unsigned int i = 0; i < dev->nr_known; i++)
+		if (nr == 0 || dev->known[i] != dev->known[nr - 1])
+			dev->known[nr++] = dev->known[i];
+	dev->nr_known = nr;
+}
+
+/*
+ * What the kernel knows of bad media below the device.  Not to get an answer is
+ * no error: most files have no such device, and some ask for privilege.
+ */
+static int find_known(struct device *dev)
+{
+	struct pmem2_badblock_context *ctx;
+	struct pmem2_badblock bb;
+	int ret = 0;
+
+	if (pmem2_badblock_context_new(&ctx, dev->src))
+		return 0;
+	while (ret == 0 && pmem2_badblock_next(ctx, &bb) == 0)
+		ret = add_known(dev, bb.offset, bb.length);
+	pmem2_badblock_context_delete(&ctx);
+	sort_known(dev);
+	atomic_store(&dev->pm.nr_bad, dev->nr_known);
+	return ret;
+}
+
+/* "1" in a file of the device's or of one of those it is a part of. */
+static bool has_deep_flush(char *path)
+{
+	char name[PATH_MAX + 16], text[2] = "";
+	char *slash;
+	int fd;
+
+	while ((slash = strrchr(path, '/')) && slash != path) {
+		snprintf(name, sizeof(name), "%s/deep_flush", path);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			(void)!read(fd, text, 1);
+			close(fd);
+			return text[0] == '1';
+		}
+		*slash = '\0';
+	}
+	return false;
+}
+
+/* What is below the device, from the place it has in sysfs. */
+static void find_backing(struct device *dev)
+{
+	char link[64], path[PATH_MAX];
+	struct stat st;
+	dev_t nr;
+
+	if (fstat(dev->fd, &st) != 0)
+		return;
+	nr = dev->is_devdax ? st.st_rdev : st.st_dev;
+	snprintf(link, sizeof(link), "/sys/dev/%s/%u:%u",
+		 dev->is_devdax ? "char" : "block", major(nr), minor(nr));
+	if (!realpath(link, path))
+		return;
+	if (strstr(path, "/ndbus") && strstr(path, "/virtio"))
+		dev->warning = "is virtio-pmem: what is stored is safe only "
+			       "from a failure of the guest, because nobody "
+			       "tells the host to flush";
+	else if (strstr(path, "/e820_pmem/"))
+		dev->warning = "is memory that the kernel was told to take "
+			       "for persistent: nobody knows whether it is";
+	dev->has_deep_flush = dev->mode == PMEM_READ_WRITE &&
+			      strstr(path, "/ndbus") && has_deep_flush(path);
+}
+
 int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
 	      struct pmem **ret_pm, struct errmsg *err)
 {
@@ -452,6 +583,12 @@ int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
 	ret = open_fd(dev, path, err);
 	if (!ret)
 		ret = map_device(dev, path, want, err);
+	if (!ret) {
+		find_backing(dev);
+		ret = find_known(dev);
+		if (ret)
+			err_set(err, ret, "%s: out of memory", path);
+	}
 	if (!ret) {
 		ret = publish(dev);
 		if (ret)
@@ -481,12 +618,48 @@ void pmem_close(struct pmem *pm)
 		close(dev->fd);
 	mutex_destroy(&dev->copy_lock);
 	free(dev->copied);
+	free(dev->known);
 	free(dev);
 }
 
 enum pmem_granularity pmem_granularity(const struct pmem *pm)
 {
 	return const_device_of(pm)->granularity;
+}
+
+uint64_t pmem_alignment(const struct pmem *pm)
+{
+	return const_device_of(pm)->alignment;
+}
+
+const char *pmem_warning(const struct pmem *pm)
+{
+	return const_device_of(pm)->warning;
+}
+
+bool pmem_has_deep_flush(const struct pmem *pm)
+{
+	return const_device_of(pm)->has_deep_flush;
+}
+
+int pmem_deep_flush(struct pmem *pm)
+{
+	struct device *dev = device_of(pm);
+	int ret;
+
+	if (!dev->has_deep_flush)
+		return 0;
+	/* All of a region is flushed, whichever part of it is named. */
+	ret = pmem2_deep_flush(dev->map, dev->rw, dev->alignment);
+	return ret ? from_pmem2(ret) : 0;
+}
+
+unsigned int pmem_known_bad(const struct pmem *pm, const uint64_t **ret_block)
+{
+	const struct device *dev = const_device_of(pm);
+
+	*ret_block = dev->known;
+	return dev->nr_known;
 }
 
 const char *pmem_granularity_name(enum pmem_granularity g)
@@ -509,6 +682,10 @@ void pmem_check(const struct pmem *pm, uint64_t off, uint64_t len)
 	const struct device *dev = const_device_of(pm);
 	uint64_t page = off & ~(dev->alignment - 1);
 
+	if (is_known_bad(dev, off, len)) {
+		fault_pending = 1;
+		return;
+	}
 	for (; page < off + len; page += dev->alignment)
 		if (is_bad(dev, page)) {
 			fault_pending = 1;
@@ -759,11 +936,20 @@ unsigned int pmem_bad_ranges(const struct pmem *pm, struct pmem_range *ret,
 	const struct device *dev = const_device_of(pm);
 	unsigned int nr_bad = atomic_load(&pm->nr_bad);
 
-	for (unsigned int i = 0; i < nr && i < nr_bad && i < NR_BAD; i++)
-		ret[i] = (struct pmem_range){
-			.off = atomic_load(&dev->bad[i]) - 1,
-			.len = dev->alignment,
-		};
+	for (unsigned int i = 0; i < nr && i < nr_bad; i++) {
+		unsigned int lost = i - dev->nr_known;
+
+		if (i < dev->nr_known)
+			ret[i] = (struct pmem_range){
+				.off = dev->known[i] << BLOCK_SHIFT,
+				.len = BLOCK_SIZE,
+			};
+		else if (lost < NR_BAD)
+			ret[i] = (struct pmem_range){
+				.off = atomic_load(&dev->bad[lost]) - 1,
+				.len = dev->alignment,
+			};
+	}
 	return nr_bad;
 }
 

@@ -80,7 +80,34 @@ int pmem_open(const char *path, enum pmem_mode mode, enum pmem_granularity want,
 void pmem_close(struct pmem *pm);
 
 enum pmem_granularity pmem_granularity(const struct pmem *pm);
+
+/*
+ * Why what is fenced may be lost with the power although libpmem2 answers for
+ * it: the device is a virtual one, or plain memory.  NULL: no reason.
+ */
+const char *pmem_warning(const struct pmem *pm);
+
+/*
+ * Can what was fenced be pushed further, out of the memory controller's
+ * queues?  Then pmem_deep_flush() does it: for the case that the power fails
+ * and so does what should empty them.  0 or a negative errno.
+ */
+bool pmem_has_deep_flush(const struct pmem *pm);
+int pmem_deep_flush(struct pmem *pm);
+
+/*
+ * Blocks that were known to be bad when the device was opened, by number, in
+ * order; returns how many there are.  They are lost pages from the start, and
+ * must not be given to anybody.
+ */
+unsigned int pmem_known_bad(const struct pmem *pm, const uint64_t **ret_block);
 const char *pmem_granularity_name(enum pmem_granularity g);
+
+/*
+ * The smallest piece of the device that a process can map, and its alignment:
+ * BLOCK_SIZE, or what a devdax namespace was made with.
+ */
+uint64_t pmem_alignment(const struct pmem *pm);
 
 /* Slow half of pmem_at(): notes a machine check if @off is on a lost page. */
 void pmem_check(const struct pmem *pm, uint64_t off, uint64_t len);

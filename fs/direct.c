@@ -150,6 +150,14 @@ int direct_open(struct foliofs *fs, const struct dax_users *users,
 	/* What a read-only mount has replayed is not on the device. */
 	if (fs->opt.read_only)
 		return 0;
+	/* A page of a file is not aligned to more than a page. */
+	if (pmem_alignment(fs->pm) > BLOCK_SIZE)
+		return err_set(err, -EOPNOTSUPP,
+			       "programs cannot map files: pieces of less "
+			       "than %ju KiB of this namespace cannot be "
+			       "mapped; one made with ndctl create-namespace "
+			       "-m devdax -a 4k can",
+			       (uintmax_t)pmem_alignment(fs->pm) >> 10);
 	fs->dax_users = *users;
 	ret = socket_path(fs, path);
 	if (!ret)

@@ -87,6 +87,9 @@ void foliofs_abandon(struct foliofs *fs);
 const struct foliofs_options *foliofs_options(const struct foliofs *fs);
 struct pmem *foliofs_pmem(struct foliofs *fs);
 
+/* What is to be said of the device at each mount, or NULL. */
+const char *foliofs_warning(const struct foliofs *fs);
+
 /* Where whoever handles the requests counts those that sleep. */
 _Atomic(uint64_t) *foliofs_nr_waiting(struct foliofs *fs);
 

@@ -66,7 +66,8 @@ static void put_bad(const struct foliofs *fs, struct foliofs_ioc_status *ret)
 
 	for (unsigned int i = 0; i < nr && i < max; i++) {
 		ret->bad_off[i] = bad[i].off;
-		ret->bad_size = (uint32_t)bad[i].len;
+		if (ret->bad_size < bad[i].len)
+			ret->bad_size = (uint32_t)bad[i].len;
 	}
 }
 

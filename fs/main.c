@@ -191,6 +191,8 @@ static int serve_start(struct daemon *d, struct errmsg *err)
 
 static int daemon_start(struct daemon *d, struct errmsg *err)
 {
+	const char *warning;
+	char line[512];
 	int ret;
 
 	ret = mount_prepare(&d->mount, d->cl.mountpoint, err);
@@ -199,6 +201,11 @@ static int daemon_start(struct daemon *d, struct errmsg *err)
 	ret = foliofs_open(&d->cl.fs, &d->fs, err);
 	if (ret || d->cl.fake)
 		return ret;
+	warning = foliofs_warning(d->fs);
+	if (warning) {
+		snprintf(line, sizeof(line), "%s: %s", d->cl.device, warning);
+		say(line);
+	}
 	ret = session_open(d, err);
 	if (ret)
 		return ret;

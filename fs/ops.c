@@ -477,13 +477,15 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	(void)fi;
 	if (!ip)
 		return;
-	if (ip->fs->opt.dax == DAX_NEVER) {
+	if (ip->fs->opt.dax == DAX_NEVER && !pmem_has_deep_flush(ip->fs->pm)) {
 		/* Nothing to do, ever: the kernel will not ask again. */
 		end_err(req, ip, -ENOSYS);
 		return;
 	}
 	ret = layout_sync(ip);
 	file_sync(ip);
+	if (!ret)
+		ret = pmem_deep_flush(ip->fs->pm);
 	end_err(req, ip, ret);
 }
 

@@ -249,6 +249,11 @@ struct pmem *foliofs_pmem(struct foliofs *fs)
 	return fs->pm;
 }
 
+const char *foliofs_warning(const struct foliofs *fs)
+{
+	return pmem_warning(fs->pm);
+}
+
 void foliofs_stat(struct foliofs *fs, struct foliofs_stat *ret, bool full)
 {
 	struct journal_stat js;

@@ -219,6 +219,19 @@ static void mark_static(struct walk *w)
 	alloc_mark(fs->al, fs->nr_blocks - 1, 0, BLOCK_STATIC);
 }
 
+/*
+ * Bad blocks that nobody uses stay that way.  One that is in use keeps its
+ * owner, who gets EIO from it.
+ */
+static void mark_bad(struct walk *w)
+{
+	const uint64_t *block;
+	unsigned int nr = pmem_known_bad(w->fs->pm, &block);
+
+	for (unsigned int i = 0; i < nr; i++)
+		(void)alloc_mark(w->fs->al, block[i], 0, BLOCK_BAD);
+}
+
 static int reclaim_orphans(struct walk *w)
 {
 	struct foliofs *fs = w->fs;
@@ -278,6 +291,7 @@ int walk_mount(struct foliofs *fs, struct errmsg *err)
 	ret = w.ret;
 	if (ret == -EUCLEAN && fs->opt.read_only)
 		ret = 0; /* whoever reads the damaged place is told */
+	mark_bad(&w);
 	if (!ret) {
 		alloc_ready(fs->al);
 		itable_ready(fs);

@@ -161,6 +161,9 @@ static int say(const struct arguments *a)
 		fprintf(stderr, "mkfs.foliofs: %s\n", err.text);
 		return EXIT_FAILED;
 	}
+	if (pmem_warning(pm))
+		fprintf(stderr, "mkfs.foliofs: %s: %s\n", a->mkfs.device,
+			pmem_warning(pm));
 	memcpy(&sb, pmem_at(pm, 0), sizeof(sb));
 	pmem_close(pm);
 	uuid_format(sb.uuid, uuid);

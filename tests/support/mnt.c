@@ -128,6 +128,16 @@ static int foliofs_make(struct mnt *m)
 	return run_tool(m, (const char *[]){ mkfs, m->dev, NULL });
 }
 
+static int foliofs_make_on(struct mnt *m)
+{
+	const char *mkfs = program("FOLIOFS_MKFS", "mkfs.foliofs");
+	char size[32];
+
+	snprintf(size, sizeof(size), "%ju", (uintmax_t)m->size);
+	return run_tool(
+		m, (const char *[]){ mkfs, "-f", "-s", size, m->dev, NULL });
+}
+
 static void exec_daemon(struct mnt *m, const char *opts)
 {
 	int fd = open(m->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -326,13 +336,29 @@ const char *mnt_missing(const struct mnt_kind *kind)
 	return NULL;
 }
 
+/*
+ * FOLIOFS_TEST_DEVICE: a device for the foliofs that a test makes first,
+ * instead of a file in memory.  What is on it is lost.
+ */
+static const char *device_of(const struct mnt *m)
+{
+	bool first = nr_mnts == 0 || mnts[0] == m;
+
+	return first && m->kind->flags & MNT_FOLIOFS
+		       ? getenv("FOLIOFS_TEST_DEVICE")
+		       : NULL;
+}
+
 void mnt_init(struct mnt *m, const struct mnt_kind *kind, const char *name)
 {
 	const char *work = sandbox_dir();
 
 	m->kind = kind;
 	snprintf(m->dir, sizeof(m->dir), "%s/%s", work, name);
-	snprintf(m->dev, sizeof(m->dev), "%s/%s.img", work, name);
+	if (device_of(m))
+		snprintf(m->dev, sizeof(m->dev), "%s", device_of(m));
+	else
+		snprintf(m->dev, sizeof(m->dev), "%s/%s.img", work, name);
 	snprintf(m->log, sizeof(m->log), "%s/%s.log", work, name);
 	mkdir(m->dir, 0755);
 	if (nr_mnts < MAX_MNTS)
@@ -347,6 +373,8 @@ int mnt_make(struct mnt *m, uint64_t size)
 	m->size = size > m->kind->min_size ? size : m->kind->min_size;
 	if (!m->kind->make)
 		return 0;
+	if (device_of(m))
+		return foliofs_make_on(m);
 	fd = open(m->dev, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return complain(m->dev, errno);
@@ -466,7 +494,8 @@ int mnt_fsck(struct mnt *m)
 
 void mnt_remove(struct mnt *m)
 {
-	unlink(m->dev);
+	if (!device_of(m))
+		unlink(m->dev);
 	unlink(m->log);
 	if (m->kind->mount == dir_mount)
 		run_tool(m, (const char *[]){ "rm", "-rf", m->dir, NULL });

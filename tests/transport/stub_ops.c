@@ -108,6 +108,12 @@ void foliofs_close(struct foliofs *fs)
 	free(fs);
 }
 
+const char *foliofs_warning(const struct foliofs *fs)
+{
+	(void)fs;
+	return NULL;
+}
+
 _Atomic(uint64_t) *foliofs_nr_waiting(struct foliofs *fs)
 {
 	return &fs->nr_waiting;
