@@ -139,6 +139,11 @@ const struct scenario scenarios[] = {
 		"create /a 644; write /a 0 20000 1",
 		"write /a 4096 4096 2; write /a 8 8 3; write /a 4001 9007 4; "
 		"write /a 3 11 5"),
+	INPLACE("files", "write-without-words", SMALL,
+		"create /a 644; write /a 0 20000 1; open 0 /a",
+		"rewrite @0 4096 4096 2; rewrite @0 8 8 3; "
+		"rewrite @0 12000 8 4; rewrite @0 64 64 5; "
+		"rewrite @0 8192 300 6; close 0"),
 	COW("files", "write-over-cow", SMALL,
 	    "create /a 644; write /a 0 20000 1",
 	    "write /a 4096 4096 2; write /a 8 8 3; write /a 4001 9007 4; "

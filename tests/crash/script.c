@@ -343,6 +343,23 @@ static int cmd_write(struct script *s, char **arg)
 	return ret;
 }
 
+/*
+ * Whoever takes down the state after each operation looks at the times, so
+ * that the next change has a word to set.  This one may have none.
+ */
+static int cmd_rewrite(struct script *s, char **arg)
+{
+	struct inode *ip;
+	int ret = find(s, arg[1], &ip);
+
+	if (ret)
+		return ret;
+	atomic_store(&ip->seen, false);
+	ret = cmd_write(s, arg);
+	inode_put(ip);
+	return ret;
+}
+
 static int setattr(struct script *s, const char *path,
 		   const struct fs_setattr *attr)
 {
@@ -673,24 +690,43 @@ static const struct {
 	int nr_words;
 	int (*fn)(struct script *s, char **arg);
 } commands[] = {
-	{ "create", 3, cmd_create },	 { "mkdir", 3, cmd_mkdir },
-	{ "mknod", 4, cmd_mknod },	 { "symlink", 3, cmd_symlink },
-	{ "link", 3, cmd_link },	 { "unlink", 2, cmd_unlink },
-	{ "rmdir", 2, cmd_unlink },	 { "rename", 3, cmd_rename },
-	{ "write", 5, cmd_write },	 { "truncate", 3, cmd_truncate },
-	{ "copy", 6, cmd_copy },	 { "clone", 6, cmd_share },
-	{ "dedupe", 6, cmd_share },	 { "chunk", 3, cmd_chunk },
-	{ "falloc", 4, cmd_falloc },	 { "keep", 4, cmd_falloc },
-	{ "punch", 4, cmd_falloc },	 { "zero", 4, cmd_falloc },
-	{ "unshare", 4, cmd_falloc },	 { "chmod", 3, cmd_chmod },
-	{ "chown", 4, cmd_chown },	 { "utimes", 4, cmd_utimes },
-	{ "setxattr", 5, cmd_setxattr }, { "removexattr", 3, cmd_removexattr },
-	{ "acl", 4, cmd_acl },		 { "setflags", 3, cmd_setflags },
-	{ "open", 3, cmd_open },	 { "close", 2, cmd_close },
-	{ "tmpfile", 4, cmd_tmpfile },	 { "linkh", 3, cmd_linkh },
-	{ "fill", 4, cmd_fill },	 { "drain", 4, cmd_drain },
-	{ "collect", 1, cmd_collect },	 { "evict", 1, cmd_evict },
-	{ "remount", 1, cmd_remount },	 { "kill", 1, cmd_kill },
+	{ "create", 3, cmd_create },
+	{ "mkdir", 3, cmd_mkdir },
+	{ "mknod", 4, cmd_mknod },
+	{ "symlink", 3, cmd_symlink },
+	{ "link", 3, cmd_link },
+	{ "unlink", 2, cmd_unlink },
+	{ "rmdir", 2, cmd_unlink },
+	{ "rename", 3, cmd_rename },
+	{ "rewrite", 5, cmd_rewrite },
+	{ "write", 5, cmd_write },
+	{ "truncate", 3, cmd_truncate },
+	{ "copy", 6, cmd_copy },
+	{ "clone", 6, cmd_share },
+	{ "dedupe", 6, cmd_share },
+	{ "chunk", 3, cmd_chunk },
+	{ "falloc", 4, cmd_falloc },
+	{ "keep", 4, cmd_falloc },
+	{ "punch", 4, cmd_falloc },
+	{ "zero", 4, cmd_falloc },
+	{ "unshare", 4, cmd_falloc },
+	{ "chmod", 3, cmd_chmod },
+	{ "chown", 4, cmd_chown },
+	{ "utimes", 4, cmd_utimes },
+	{ "setxattr", 5, cmd_setxattr },
+	{ "removexattr", 3, cmd_removexattr },
+	{ "acl", 4, cmd_acl },
+	{ "setflags", 3, cmd_setflags },
+	{ "open", 3, cmd_open },
+	{ "close", 2, cmd_close },
+	{ "tmpfile", 4, cmd_tmpfile },
+	{ "linkh", 3, cmd_linkh },
+	{ "fill", 4, cmd_fill },
+	{ "drain", 4, cmd_drain },
+	{ "collect", 1, cmd_collect },
+	{ "evict", 1, cmd_evict },
+	{ "remount", 1, cmd_remount },
+	{ "kill", 1, cmd_kill },
 };
 
 static int split(const char *cmd, char **arg)

@@ -10,6 +10,7 @@
  *	symlink P TARGET        link P P2           unlink P     rmdir P
  *	rename P P2 [exchange|noreplace]
  *	write P POS LEN SEED    truncate P SIZE     copy P POS P2 POS2 LEN
+ *	rewrite P POS LEN SEED  a write after which nobody looked at the times
  *	falloc|keep|punch|zero|unshare P POS LEN
  *	clone|dedupe P POS P2 POS2 LEN              0: all that follows
  *	chmod P MODE            chown P UID GID     utimes P ATIME MTIME
