@@ -86,15 +86,15 @@ static uint64_t late_since(const struct session_client *c, uint64_t otherwise)
 	return r ? r->since_ns : otherwise;
 }
 
-static void search_vma(struct search *s, struct session_vma *vma)
-	__must_hold(s->c->lock)
+static void search_vma(struct search *s, struct session_client *c,
+		       struct session_vma *vma) __must_hold(c->lock)
 {
 	s->vma = vma;
 	s->found = false;
-	session_vma_walk(s->c, vma, search_pte, s);
+	session_vma_walk(c, vma, search_pte, s);
 	if (s->found)
 		add(s, POLICY_HOLD_STUCK, s->index, s->nr_pages,
-		    late_since(s->c, vma->since_ns));
+		    late_since(c, vma->since_ns));
 }
 
 static void search_client(struct search *s, struct session_client *c)
@@ -110,7 +110,7 @@ static void search_client(struct search *s, struct session_client *c)
 	for (unsigned int i = 0; i < VMA_BUCKETS; i++)
 		LIST_FOREACH(vma, &c->vmas[i], link)
 	if (vma->root && (c->nr_late > 0 || ended(c)))
-		search_vma(s, vma);
+		search_vma(s, c, vma);
 	mutex_unlock(&c->lock);
 }
 

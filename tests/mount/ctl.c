@@ -591,3 +591,26 @@ MTEST(waits, refuses, .needs = MNT_FOLIOFS)
 	EQ(CTL("status", mnt->dir, "--waits"), 1);
 	says("nobody waits");
 }
+
+MTEST(policy, is_shown_and_changed, .needs = MNT_FOLIOFS,
+      .opts = "policy=lease,grace_ms=77")
+{
+	EQ(CTL("policy", "."), 0);
+	says("lease:grace_ms=77");
+	EQ(CTL("policy", ".", "set", "timeout", "ms=20"), 0);
+	STREQ(output, "");
+	EQ(CTL("policy", "."), 0);
+	says("timeout:ms=20");
+	EQ(CTL("policy", ".", "set", "nosuch"), 1);
+	says("'nosuch'");
+	EQ(CTL("policy", ".", "set", "timeout", "s=20"), 1);
+	says("no key 's'");
+	EQ(CTL("policy", ".", "get"), 2);
+	EQ(CTL("policy", "/"), 1);
+	says("not a mounted foliofs");
+	EQ(CTL("status", ".", "--json"), 0);
+	says("\"policy\":");
+	says("timeout:ms=20");
+	says("\"blocks_held_back\":");
+	says("\"lease\"");
+}
