@@ -36,6 +36,7 @@ ORACLE = ["truncate", "punch", "collapse", "clone-from", "clone-onto",
 SINCE_6_15 = {"last-unlink", "rename-over"}
 # Differences that are meant: what foliofs answers, and why.
 MEANT = {
+    "collapse": ("EOPNOTSUPP", "foliofs has no collapse"),
     "last-unlink": ("goes", "the blocks stay taken until the pin ends"),
     "rename-over": ("goes", "the blocks stay taken until the pin ends"),
 }
@@ -109,10 +110,10 @@ class Run:
     def virtual(self):
         path = os.path.join(self.out, "virtual")
         with open(path, "wb") as f:
-            f.truncate(256 << 20)
+            f.truncate(512 << 20)
         self.run("virtual.sh", append="vmload=virtio_pmem", devices=[
             "-object", f"memory-backend-file,id=vm1,share=on,mem-path={path},"
-            "size=256M", "-device", "virtio-pmem-pci,memdev=vm1"])
+            "size=512M", "-device", "virtio-pmem-pci,memdev=vm1"])
 
     def put(self, name, value):
         with open(os.path.join(self.out, name), "w", encoding="ascii") as f:

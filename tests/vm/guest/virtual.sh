@@ -11,7 +11,7 @@ for n in $(ndctl list -i -r "$region" | tr -d ' ",' |
 	old=$n
 done
 check "devdax on virtio-pmem" ndctl create-namespace -f \
-	${old:+-e "$old"} -r "$region" -m devdax -a 4K
+	${old:+-e "$old"} -r "$region" -m devdax
 device=/dev/$(ndctl list -r "$region" | tr -d ' ",' |
 	awk -F: '/^chardev:/ { print $2 }')
 check "mkfs warns of virtio-pmem" says "is virtio-pmem" \
