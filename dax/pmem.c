@@ -333,7 +333,8 @@ static const char *forced_granularity(const struct device *dev,
 	case PMEM_GRANULARITY_AUTO:
 		break;
 	}
-	if (!getenv(granularity_env) && is_tmpfs(dev->fd))
+	/* A devdax device's file is on devtmpfs, which is a tmpfs too. */
+	if (!getenv(granularity_env) && !dev->is_devdax && is_tmpfs(dev->fd))
 		return "CACHE_LINE";
 	return NULL;
 }

@@ -28,8 +28,7 @@ TOOLS = [QEMU, "busybox", "cpio", "depmod", "modprobe", "dpkg", "ndctl",
 # In the order in which the guest loads them.
 BASE = ["virtio_pci", "virtio_rng", "9pnet_virtio", "9p", "overlay"]
 EXTRA = ["nfit", "nd_pmem", "dax_pmem", "device_dax", "fuse", "libcrc32c",
-         "xfs", "crc32c_generic", "ext4", "virtio_pmem", "nd_e820",
-         "mce-inject"]
+         "xfs", "crc32c_generic", "ext4"]
 PACKAGE = "linux-image-amd64"
 DOWNLOAD_SECONDS = 240
 
