@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-FOLIOFS, MKFS, FSCK, LIBRARY = sys.argv[1:5]
+FOLIOFS, MKFS, FSCK, LIBRARY = map(os.path.abspath, sys.argv[1:5])
 LIMIT = 120
 count = failed = 0
 
