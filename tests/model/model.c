@@ -303,6 +303,7 @@ static void find_limits(void)
 	/* Behind a write-back cache, all of a file is data. */
 	if (strstr(arg.opts, "cache=writeback"))
 		limits.sparse = false;
+	ops_cached_times = !limits.sparse;
 }
 
 static int step(const char *name, void (*fn)(void *), unsigned int secs)

@@ -554,11 +554,26 @@ static bool opened_for(int fd, bool write)
 	return mode == O_RDWR || mode == (write ? O_WRONLY : O_RDONLY);
 }
 
+bool ops_cached_times;
+
+/*
+ * Behind a write-back cache the times are the kernel's, who does not know what
+ * an ioctl did.
+ */
+static long long touched(int fd, long long ret)
+{
+	const struct timespec now[2] = { { 0, UTIME_OMIT }, { 0, UTIME_NOW } };
+
+	if (ret == 0 && ops_cached_times)
+		futimens(fd, now);
+	return ret;
+}
+
 static long long do_clone(const struct op *op, int in, int out)
 {
 	if (!is_file(in) || !is_file(out))
 		return -1;
-	return clone_range(in, op->pos, out, op->pos2, op->len);
+	return touched(out, clone_range(in, op->pos, out, op->pos2, op->len));
 }
 
 /*
@@ -588,7 +603,9 @@ static long long do_dedupe(const struct op *op, int in, int out)
 
 static long long do_unshare(const struct op *op, int fd)
 {
-	return is_file(fd) ? unshare_range(fd, op->pos, (off_t)op->len) : -1;
+	if (!is_file(fd))
+		return -1;
+	return touched(fd, unshare_range(fd, op->pos, (off_t)op->len));
 }
 
 /* Store within the file, at most a few pages. */

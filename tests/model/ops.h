@@ -118,4 +118,7 @@ const char *op_name(enum op_kind kind);
 bool result_equal(const struct op *op, const struct result *a,
 		  const struct result *b);
 
+/* The times of files are the kernel's: cache=writeback. */
+extern bool ops_cached_times;
+
 #endif
